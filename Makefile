@@ -1,0 +1,67 @@
+# recspark from nothing: `make demo` or `make test`. Each does what it needs (environment, Horovod, Java, data) and, the
+# second time, nothing of that.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3.11
+ARGS ?=
+BIN := .venv/bin
+WITH_JAVA := sh tools/java.sh
+
+# Stamps; each is written last, so that what was interrupted is done again.
+PACKAGES := .venv/.packages
+HOROVOD := .venv/.horovod
+READY := .venv/.ready
+
+.PHONY: help setup preflight data demo test check lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) data ## environment, Horovod, Java and the demo's data; about 7 minutes the first time on a machine
+
+demo: setup ## the whole nightly run on MovieLens-100K, and what it says to one user
+	$(WITH_JAVA) $(BIN)/recspark run --config conf/demo.yaml
+	$(WITH_JAVA) $(BIN)/recspark show user 196 --config conf/demo.yaml
+	@echo "report: $$(find lake -name report.html -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)"
+
+test: setup ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
+	$(WITH_JAVA) $(BIN)/pytest $(ARGS)
+
+check: $(PACKAGES) ## lint, format, types, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy recspark jobs tools
+	@if grep -q '^\[tool.importlinter' pyproject.toml; then set -x; $(BIN)/lint-imports; fi
+
+lock: ## resolve requirements.in anew into requirements.lock
+	@$(PYTHON) tools/make_lock.py
+
+clean: ## remove what set-up and tools made in this folder; the lake and the machine's Horovod cache stay
+	rm -rf .venv .data build dist recspark.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf spark-warehouse metastore_db derby.log
+	find recspark jobs tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+# What can be missing, Java or a compiler, is said before the long installation.
+preflight:
+	@$(WITH_JAVA)
+	@if [ ! -e $(HOROVOD) ]; then \
+	    command -v $(PYTHON) >/dev/null || { echo "set-up: no $(PYTHON): install it, or make PYTHON=/path/to/3.11 ..."; exit 1; }; \
+	    $(PYTHON) tools/build_horovod.py --preflight; \
+	fi
+
+data: $(PACKAGES)
+	@$(BIN)/python tools/fetch_demo_data.py
+
+$(PACKAGES): requirements.lock tools/make_venv.py | preflight
+	@$(PYTHON) tools/make_venv.py
+
+$(HOROVOD): $(PACKAGES) tools/horovod.txt tools/build_horovod.py
+	@$(BIN)/python tools/build_horovod.py
+	@touch $@
+
+$(READY): $(HOROVOD) setup.py recspark/__init__.py tools/check_set.py
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	@$(BIN)/python tools/check_set.py
+	@touch $@

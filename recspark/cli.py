@@ -1,0 +1,86 @@
+"""`recspark run | <stage> | show user | show item | doctor`."""
+
+import datetime
+from typing import Annotated, Optional
+
+import typer
+
+from recspark import __version__
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
+                  help="A nightly batch recommender on Spark with a fine-tuned language model.")
+show = typer.Typer(no_args_is_help=True, help="Print what a person would want to see of a user or an item.")
+app.add_typer(show, name="show")
+
+ConfigOption = Annotated[str, typer.Option("--config", help="the deployment's YAML")]
+DateOption = Annotated[Optional[datetime.datetime], typer.Option("--run-date", formats=["%Y-%m-%d"], help="default: today")]
+SetOption = Annotated[Optional[list[str]], typer.Option("--set", metavar="a.b=c", help="override a setting; may be repeated")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="warnings and errors only")]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="stack traces, and what Spark has to say")]
+
+
+def day(given: datetime.datetime | None) -> datetime.date:
+    return given.date() if given else datetime.date.today()
+
+
+@app.command()
+def run(config: ConfigOption, run_date: DateOption = None,
+        start: Annotated[Optional[str], typer.Option("--from", metavar="STAGE", help="first stage")] = None,
+        stop: Annotated[Optional[str], typer.Option("--to", metavar="STAGE", help="last stage")] = None,
+        overrides: SetOption = None, quiet: QuietOption = False, verbose: VerboseOption = False) -> None:
+    """Run the pipeline's stages in order, in one Spark application."""
+    from recspark import runner
+
+    request = runner.Request(config, day(run_date), tuple(overrides or ()), verbose - quiet)
+    raise typer.Exit(runner.guard(lambda: runner.run(request, chosen(start, stop)), verbose))
+
+
+def chosen(start: str | None, stop: str | None) -> list[str]:
+    """Names of the stages from one to another. Raises UserError for an unknown name or an empty range."""
+    from recspark.errors import UserError
+    from recspark.pipeline import STAGES
+
+    names = list(STAGES)
+    for option, name in (("--from", start), ("--to", stop)):
+        if name is not None and name not in names:
+            raise UserError(f"{option} {name}: no such stage; stages are {', '.join(names)}")
+    picked = names[names.index(start) if start else 0 : names.index(stop) + 1 if stop else None]
+    if not picked:
+        raise UserError(f"--from {start} comes after --to {stop}; the order is {', '.join(names)}")
+    return picked
+
+
+@show.command("user")
+def show_user(user_id: str, config: ConfigOption, run_date: DateOption = None, overrides: SetOption = None,
+              top: Annotated[int, typer.Option(help="rows of each list")] = 10) -> None:
+    """A user's history and recommendations, with titles and scores."""
+    from recspark import runner, show as shown
+
+    raise typer.Exit(runner.guard(lambda: shown.user(config, run_date.date() if run_date else None, overrides or [], user_id, top), False))
+
+
+@show.command("item")
+def show_item(item_id: str, config: ConfigOption, run_date: DateOption = None, overrides: SetOption = None,
+              top: Annotated[int, typer.Option(help="rows of each list")] = 10) -> None:
+    """An item's text, and the items nearest to it."""
+    from recspark import runner, show as shown
+
+    raise typer.Exit(runner.guard(lambda: shown.item(config, run_date.date() if run_date else None, overrides or [], item_id, top), False))
+
+
+@app.command()
+def doctor(config: ConfigOption, overrides: SetOption = None, verbose: VerboseOption = False) -> None:
+    """Check, before a night is wasted, that this machine and this configuration can run it."""
+    from recspark import doctor as check, runner
+
+    raise typer.Exit(runner.guard(lambda: check.run(config, overrides or []), verbose))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    app()

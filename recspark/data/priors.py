@@ -1,0 +1,78 @@
+"""The prior of items: a ridge map from their text vectors to their factor vectors, fitted over blocks by Spark."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recspark.data.blocks import Links, keep, map_blocks, row_counts, sum_matrices, to_blocks, unpack
+from recspark.models.factors import FactorSettings, ridge, row_penalty
+
+
+@dataclass(frozen=True)
+class TextPrior:
+    """Features E of all items in blocks (text vectors centred over the catalogue, and a constant), and EᵀΛE.
+
+    Only items with interactions take part in the fit, each weighted by its λ over their mean λ.
+    """
+
+    features: DataFrame  # block, matrix (rows, H + 1) float32, weights (rows,) float64
+    centre: NDArray[np.float64]
+    gram: NDArray[np.float64]
+    penalty: float
+    settings: FactorSettings
+
+    @classmethod
+    def of(cls, vectors: DataFrame, links: Links, settings: FactorSettings, penalty: float, scratch: str) -> "TextPrior":
+        """From (item_id, vector), a text vector for every item of the links."""
+        side, users = links.items, links.users.rows
+        raw = keep(to_blocks(vectors, side.index, "item_id"), f"{scratch}/texts")
+        first = vectors.select(F.size("vector").alias("size")).first()
+        hidden = int(first["size"]) if first else 0
+        total = sum_matrices(map_blocks(raw, lambda row: unpack(row.matrix, hidden).astype(np.float64).sum(0).tobytes()), "matrix")
+        centre = total / side.rows
+
+        def feature(row) -> bytes:  # type: ignore[no-untyped-def]
+            centred = unpack(row.matrix, hidden) - centre.astype(np.float32)
+            return np.hstack([centred, np.ones((len(centred), 1), np.float32)]).tobytes()
+
+        def weight(row) -> bytes:  # type: ignore[no-untyped-def]
+            counts = row_counts(row.indptr)
+            return np.where(counts > 0, row_penalty(counts, users, settings), 0.0).tobytes()
+
+        weights = map_blocks(side.packed, weight).withColumnRenamed("matrix", "weights")
+        features = keep(map_blocks(raw, feature).join(weights, "block"), f"{scratch}/features")
+
+        def sums(row) -> bytes:  # type: ignore[no-untyped-def]
+            weights = np.frombuffer(row.weights, np.float64)
+            return np.array([weights.sum(), (weights > 0).sum()]).tobytes()
+
+        weight_sum, met = sum_matrices(map_blocks(features, sums), "matrix")
+        # (EᵀΛE / m + ridge I)⁻¹ EᵀΛQ / m with m the mean λ: the same as scaling the ridge by m.
+        gram = sum_matrices(map_blocks(features, lambda row: cross(row.matrix, row.matrix, row.weights, hidden + 1)), "matrix")
+        return cls(features, centre, gram.reshape(hidden + 1, hidden + 1), penalty * weight_sum / met, settings)
+
+    @property
+    def size(self) -> int:
+        return len(self.gram)
+
+    def fit(self, item_blocks: DataFrame) -> NDArray[np.float64]:
+        """(H + 1, k): the map W that best gives the items' vectors from their features."""
+        size, k = self.size, self.settings.embedding_size
+        joined = self.features.join(item_blocks.select("block", F.col("matrix").alias("factors")), "block")
+        crossed = map_blocks(joined, lambda row: cross(row.matrix, row.factors, row.weights, size))
+        return ridge(self.gram, sum_matrices(crossed, "matrix").reshape(size, k), self.penalty)
+
+    def blocks(self, text_map: NDArray[np.float64]) -> DataFrame:
+        """(block, matrix): the priors E W of all items."""
+        size = self.size
+        return map_blocks(self.features, lambda row: (unpack(row.matrix, size) @ text_map).astype(np.float32).tobytes())
+
+
+def cross(left: bytes, right: bytes, weights: bytes, size: int) -> bytes:
+    """LᵀΛR of two matrices with the same rows, L of `size` columns, in float64."""
+    scale = np.frombuffer(weights, np.float64)
+    wide = np.frombuffer(right, np.float32).reshape(len(scale), -1).astype(np.float64)
+    return ((unpack(left, size) * scale[:, None]).T @ wide).tobytes()

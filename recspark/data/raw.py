@@ -1,0 +1,222 @@
+"""Raw inputs: how a deployment describes them, and reading them under our column names with their values untouched."""
+
+import difflib
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recspark.config import Settings
+from recspark.data.sources import RawTable, open_raw
+from recspark.data.text import LONGEST_TEXT, Template, parse_template
+from recspark.data.values import TimeUnit, plain_text
+from recspark.errors import UserError
+from recspark.tables import is_id_type
+
+
+class InteractionColumns(Settings):
+    """Raw column names of interactions; what is left out is not there."""
+
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+    timestamp: str | None = Field(
+        None, description="a number (see time_unit), an ISO 8601 string, a date or a timestamp"
+    )
+    order: str | None = Field(
+        None, description="instead of timestamp: whole numbers that sort a user's events"
+    )
+    rating: str | None = None
+    weight: str | None = None
+    event_type: str | None = None
+    split: str | None = Field(None, description="for split: {kind: provided}")
+
+    @model_validator(mode="after")
+    def _one_order(self) -> "InteractionColumns":
+        if self.timestamp and self.order:
+            raise ValueError("give one of timestamp and order")
+        return self
+
+
+class RawInteractions(RawTable):
+    """Who met what, and when."""
+
+    columns: InteractionColumns = InteractionColumns()
+    time_unit: TimeUnit = Field("auto", description="of numeric timestamps; auto tells each by its magnitude")
+
+
+class ItemColumns(Settings):
+    """Raw column names of items."""
+
+    item_id: str = "item_id"
+
+
+class RawItems(RawTable):
+    """The catalogue with its text."""
+
+    columns: ItemColumns = ItemColumns()
+    text: str = Field(description='what the encoder reads, such as "{title} ({year}). {genres}"')
+    title: str | None = Field(
+        None, description="a short name in the same way; by default the first column of text"
+    )
+    attributes: dict[str, str] = Field({}, description="our name: raw column; kept for people and reports")
+
+    @field_validator("text", "title")
+    @classmethod
+    def _is_template(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_template(value)
+        return value
+
+    @property
+    def text_template(self) -> Template:
+        return parse_template(self.text)
+
+    @property
+    def title_template(self) -> Template:
+        if self.title is None:
+            return Template(("", ""), self.text_template.fields[:1])
+        return parse_template(self.title)
+
+
+class UserColumns(Settings):
+    """Raw column names of users."""
+
+    user_id: str = "user_id"
+
+
+class RawUsers(RawTable):
+    """People and what is known of them."""
+
+    columns: UserColumns = UserColumns()
+    attributes: dict[str, str] = Field({}, description="our name: raw column")
+
+
+# ---- reading
+
+
+def read_interactions(spark: SparkSession, table: RawInteractions) -> DataFrame:
+    """One column for each that settings name, under our name, of the raw type.
+
+    Raises UserError for a missing path or column, and for ids that are neither strings nor integers.
+    """
+    frame = open_raw(spark, "preprocess.interactions", table)
+    names = column_names(table.columns)
+    require_columns(
+        frame, "preprocess.interactions", {f"columns.{ours}": [raw] for ours, raw in names.items()}
+    )
+    chosen = frame.select(*(at(raw).alias(ours) for ours, raw in names.items()))
+    return require_ids(chosen, "preprocess.interactions")
+
+
+def read_items(spark: SparkSession, table: RawItems) -> DataFrame:
+    """item_id (raw type), text_fields and title_fields array<string>, attributes map<string,string>, row (JSON).
+
+    Raises UserError as `read_interactions` does.
+    """
+    where = "preprocess.items"
+    frame = open_raw(spark, where, table)
+    text, title = table.text_template.fields, table.title_template.fields
+    wanted = {"columns.item_id": [table.columns.item_id], "text": list(text), "title": list(title)}
+    require_columns(frame, where, {**wanted, "attributes": list(table.attributes.values())})
+
+    def texts(names: tuple[str, ...]) -> Column:
+        return F.array(*(F.substring(as_text(frame, n, where), 1, LONGEST_TEXT) for n in names))
+
+    chosen = frame.select(
+        at(table.columns.item_id).alias("item_id"),
+        texts(text).alias("text_fields"),
+        texts(title).alias("title_fields"),
+        attribute_map(frame, table.attributes, where).alias("attributes"),
+        as_json([table.columns.item_id, *text, *title, *table.attributes.values()]).alias("row"),
+    )
+    return require_ids(chosen, where)
+
+
+def read_users(spark: SparkSession, table: RawUsers) -> DataFrame:
+    """user_id (raw type), attributes map<string,string>, row (JSON).
+
+    Raises UserError as `read_interactions` does.
+    """
+    where = "preprocess.users"
+    frame = open_raw(spark, where, table)
+    attributes = list(table.attributes.values())
+    require_columns(frame, where, {"columns.user_id": [table.columns.user_id], "attributes": attributes})
+    chosen = frame.select(
+        at(table.columns.user_id).alias("user_id"),
+        attribute_map(frame, table.attributes, where).alias("attributes"),
+        as_json([table.columns.user_id, *attributes]).alias("row"),
+    )
+    return require_ids(chosen, where)
+
+
+# ---- columns
+
+
+def column_names(columns: Settings) -> dict[str, str]:
+    """our name -> raw name of the columns that are there."""
+    return {ours: raw for ours, raw in columns if raw is not None}
+
+
+def at(name: str) -> Column:
+    """A column by its exact name, whatever stands in it."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def as_json(names: list[str]) -> Column:
+    """The named raw columns as one JSON object, nulls included."""
+    return F.to_json(F.struct(*(at(n) for n in dict.fromkeys(names))), {"ignoreNullFields": "false"})
+
+
+def as_text(frame: DataFrame, name: str, where: str) -> Column:
+    """A raw column as text."""
+    return plain_text(at(name), frame.schema[name].dataType, f"{where}: column {name!r}")
+
+
+def attribute_map(frame: DataFrame, attributes: dict[str, str], where: str) -> Column:
+    """map<string,string> of the attributes that have a value."""
+    pairs = [part for ours, raw in attributes.items() for part in (F.lit(ours), as_text(frame, raw, where))]
+    mapping = F.create_map(*pairs).cast("map<string,string>")
+    return F.map_filter(mapping, lambda _, value: F.trim(value) != "")
+
+
+def require_columns(frame: DataFrame, where: str, wanted: dict[str, list[str]]) -> None:
+    """UserError naming every column that a setting wants and the frame lacks, with the nearest that it has."""
+    faults = []
+    for setting, names in wanted.items():
+        for name in names:
+            if name not in frame.columns:
+                near = difflib.get_close_matches(name, frame.columns, n=1, cutoff=0.4)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                faults.append(f"lacks column {name!r} ({where}.{setting}){hint}")
+    if faults:
+        raise UserError(
+            f"{where}: " + "; ".join(dict.fromkeys(faults)) + f"; it has {shorten(frame.columns)}"
+        )
+
+
+def require_ids(frame: DataFrame, where: str) -> DataFrame:
+    """The frame; UserError if an id column is neither string nor integer."""
+    for name in ("user_id", "item_id"):
+        if name in frame.columns and not is_id_type(frame.schema[name].dataType):
+            found = frame.schema[name].dataType.simpleString()
+            raise UserError(f"{where}: {name} is {found}; ids are strings or integers; cast it in `sql`")
+    return frame
+
+
+def require_same_ids(interactions: DataFrame, other: DataFrame, name: str, where: str) -> None:
+    """UserError if two tables hold one id in two types, for they would never meet."""
+    ours, theirs = (
+        interactions.schema[name].dataType.simpleString(),
+        other.schema[name].dataType.simpleString(),
+    )
+    if ours != theirs:
+        raise UserError(
+            f"{name} is {ours} in preprocess.interactions and {theirs} in {where}; they must agree: "
+            f"read one of the two by `sql`, with CAST({name} AS STRING) for example"
+        )
+
+
+def shorten(names: list[Any], most: int = 20) -> str:
+    """A list for an error message."""
+    return f"[{', '.join(map(str, names[:most]))}{', …' if len(names) > most else ''}]"

@@ -1,0 +1,97 @@
+"""The closed-form solves of `models.factors`, run over the blocks of a sparse matrix by Spark."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recspark.data.blocks import (
+    Links, Side, from_blocks, gram_bytes, keep, map_blocks, map_rows, row_counts, sum_matrices, to_blocks, unpack,
+)
+from recspark.data.sums import exact_sum
+from recspark.models.factors import FactorSettings, Rows, keyed_normal, row_penalty, solve_rows
+
+SOLVED = "block int, matrix binary, gram binary"
+LEARNED = ("train",)
+FOLDED = ("train", "valid", "history")
+
+
+def interaction_pairs(interactions: DataFrame, splits: Sequence[str]) -> DataFrame:
+    """(user_id, item_id, weight): each pair of the splits once, its events' weights added up."""
+    chosen = interactions.where(F.col("split").isin(*splits))
+    return chosen.groupBy("user_id", "item_id").agg(exact_sum("weight").alias("weight"))
+
+
+def solve_side(side: Side, factors: DataFrame, gram: NDArray[np.float64], others: int, settings: FactorSettings,
+               prior: DataFrame | None = None) -> DataFrame:
+    """One half-step: blocks of a side's vectors, (block, matrix, gram), from the other side's factor blocks.
+
+    gram: Gram matrix of all the other side's vectors; others: how many they are; prior: blocks of this side's priors. A
+    row without interactions is its prior (zero without one), and stays out of the Gram matrix: nobody having met it yet is
+    no evidence against it.
+    """
+    size = settings.embedding_size
+
+    def solve(block: int, rows: Rows, extra: bytes | None) -> pd.DataFrame:
+        counts = rows.counts
+        known = None if extra is None else unpack(extra, size)
+        solved = solve_rows(rows, gram, row_penalty(counts, others, settings), known, settings.unobserved_weight)
+        solved[counts == 0] = 0.0 if known is None else known[counts == 0]
+        return pd.DataFrame({"block": [block], "matrix": [solved.tobytes()], "gram": [gram_bytes(solved[counts > 0])]})
+
+    return map_rows(side, factors, solve, SOLVED, size, prior)
+
+
+def gram_of(factors: DataFrame, size: int) -> NDArray[np.float64]:
+    """(size, size) sum of a `gram` column over blocks."""
+    return sum_matrices(factors, "gram").reshape(size, size)
+
+
+def gram_of_blocks(factors: DataFrame, size: int) -> NDArray[np.float64]:
+    """(size, size) Gram matrix of all rows of factor blocks."""
+    grams = map_blocks(factors, lambda row: gram_bytes(unpack(row.matrix, size)))
+    return sum_matrices(grams, "matrix").reshape(size, size)
+
+
+def touched(side: Side) -> int:
+    """Rows of a side that have interactions."""
+    found = map_blocks(side.packed, lambda row: np.float64((row_counts(row.indptr) > 0).sum()).tobytes())
+    return int(sum_matrices(found, "matrix")[0])
+
+
+def row_counts_of(side: Side) -> DataFrame:
+    """(id, interactions) of every row of a side."""
+    id_type = side.index.schema["id"].dataType.simpleString()
+
+    def count(ids: pd.DataFrame, packed: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame({"id": ids.sort_values("local").id.to_numpy(), "interactions": row_counts(packed.indptr[0])})
+
+    return side.index.groupBy("block").cogroup(side.packed.groupBy("block")).applyInPandas(count, f"id {id_type}, interactions bigint")
+
+
+def random_start(side: Side, seed: int, size: int) -> DataFrame:
+    """Blocks (block, matrix, gram) of normal numbers of variance .01 / k, keyed by id; zero for rows without interactions."""
+
+    def draw(ids: pd.DataFrame, packed: pd.DataFrame) -> pd.DataFrame:
+        matrix = keyed_normal(ids.sort_values("local")["hash"].to_numpy(), size, 0.01 / size)
+        matrix[row_counts(packed.indptr[0]) == 0] = 0.0
+        return pd.DataFrame({"block": ids.block[:1], "matrix": [matrix.tobytes()], "gram": [gram_bytes(matrix)]})
+
+    hashed = side.index.select("block", "local", F.xxhash64(F.lit(seed), F.col("id").cast("string")).alias("hash"))
+    return hashed.groupBy("block").cogroup(side.packed.groupBy("block")).applyInPandas(draw, SOLVED)
+
+
+def fold_in(pairs: DataFrame, item_vectors: DataFrame, settings: FactorSettings, blocks: int, scratch: str) -> DataFrame:
+    """(user_id, vector) by one solve over each user's history, given (item_id, vector); no training.
+
+    The Gram matrix runs over all of the items given. Pairs of items without a vector are left out.
+    """
+    size = settings.embedding_size
+    links = Links(pairs, item_vectors, blocks, scratch)
+    item_blocks = keep(to_blocks(item_vectors, links.item_index, "item_id"), f"{scratch}/item_blocks")
+    gram = gram_of_blocks(item_blocks, size)
+    solved = solve_side(links.users, item_blocks, gram, links.item_index.count(), settings)
+    return from_blocks(solved.select("block", "matrix"), links.user_index, "user_id", size)

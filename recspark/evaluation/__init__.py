@@ -1,0 +1,1 @@
+"""Kernels over arrays: metrics, bootstrap; and the report. Knows nothing of Spark."""

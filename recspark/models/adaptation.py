@@ -1,0 +1,114 @@
+"""How an encoder is adapted: which of its parameters learn, and how what was added is merged away for inference.
+
+Each way is its settings. To add one: write the class here and add its name to `Adaptation`.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from recspark.config import Settings
+from recspark.errors import UserError
+from recspark.models.encoder import TextEncoder
+
+
+class Frozen(Settings):
+    """Nothing of the encoder learns; the head alone does."""
+
+    kind: Literal["frozen"] = "frozen"
+    learning_rate: float = Field(1e-3, gt=0, description="unused but for the seam: nothing of the encoder learns")
+
+    def apply(self, encoder: TextEncoder) -> None:
+        freeze(encoder)
+
+    def merge(self, encoder: TextEncoder) -> None:
+        """Nothing was added."""
+
+
+class Full(Settings):
+    """Every parameter learns. Word embeddings make up half of a small encoder, and their gradients travel densely."""
+
+    kind: Literal["full"] = "full"
+    learning_rate: float = Field(1e-4, gt=0, description="peak, of the encoder")
+    embeddings: bool = Field(True, description="whether the input embeddings learn too")
+
+    def apply(self, encoder: TextEncoder) -> None:
+        for parameter in encoder.parameters():
+            parameter.requires_grad = True
+        if not self.embeddings:
+            freeze(encoder.backbone.get_input_embeddings())
+        if isinstance(pooler := getattr(encoder.backbone, "pooler", None), nn.Module):
+            freeze(pooler)  # mean pooling goes round it: it never gets a gradient, and ranks would wait for one
+
+    def merge(self, encoder: TextEncoder) -> None:
+        """Nothing was added."""
+
+
+class LastLayers(Settings):
+    """The top layers learn."""
+
+    kind: Literal["last_layers"] = "last_layers"
+    learning_rate: float = Field(2e-4, gt=0, description="peak, of the encoder")
+    layers: int = Field(2, ge=1, description="how many, from the top")
+
+    def apply(self, encoder: TextEncoder) -> None:
+        """Raises UserError if the encoder has fewer layers."""
+        freeze(encoder)
+        stack = layer_stack(encoder.backbone)
+        if self.layers > len(stack):
+            raise UserError(f"finetune.adaptation.layers is {self.layers}, but the encoder has {len(stack)} layers")
+        for parameter in stack[len(stack) - self.layers :].parameters():
+            parameter.requires_grad = True
+
+    def merge(self, encoder: TextEncoder) -> None:
+        """Nothing was added."""
+
+
+class Lora(Settings):
+    """Low-rank updates of linear maps (Hu et al. 2022), by the peft library; merged into the weights for inference."""
+
+    kind: Literal["lora"] = "lora"
+    learning_rate: float = Field(2e-3, gt=0, description="peak, of the encoder")
+    rank: int = Field(8, ge=1)
+    alpha: float = Field(16, gt=0, description="updates are scaled by alpha / rank")
+    targets: tuple[str, ...] = Field(
+        ("query", "key", "value", "attention.output.dense"), min_length=1, description="ends of the names of the linear maps"
+    )
+
+    def apply(self, encoder: TextEncoder) -> None:
+        """Raises UserError, with the names there are, if the targets match no linear map."""
+        from peft import LoraConfig, get_peft_model
+
+        linear = [name for name, module in encoder.backbone.named_modules() if isinstance(module, nn.Linear)]
+        if not any(name == t or name.endswith(f".{t}") for name in linear for t in self.targets):
+            ends = sorted({name.rpartition(".")[2] for name in linear})
+            raise UserError(f"finetune.adaptation.targets {list(self.targets)} match no linear map; names end in {ends}")
+        settings = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=list(self.targets), lora_dropout=0.0)
+        encoder.backbone = get_peft_model(encoder.backbone, settings)
+
+    def merge(self, encoder: TextEncoder) -> None:
+        encoder.backbone = encoder.backbone.merge_and_unload()
+
+
+Adaptation = Annotated[Frozen | Full | LastLayers | Lora, Field(discriminator="kind")]
+
+
+def freeze(module: nn.Module) -> None:
+    """None of the module's parameters learn."""
+    for parameter in module.parameters():
+        parameter.requires_grad = False
+
+
+def layer_stack(backbone: nn.Module) -> nn.ModuleList:
+    """The transformer layers, bottom first: the longest ModuleList of the model."""
+    stacks = [module for module in backbone.modules() if isinstance(module, nn.ModuleList)]
+    if not stacks:
+        raise UserError(f"finetune.adaptation: {type(backbone).__name__} has no stack of layers to take the last ones of")
+    return max(stacks, key=len)
+
+
+def trainable(module: nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Names and parameters that learn."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}

@@ -1,0 +1,87 @@
+"""The retriever: a text encoder and a linear head that maps its vectors into the space of the user factors.
+
+Its folder is a transformers and sentence-transformers model as it stands, with the head and the fold-in's settings beside.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from torch import Tensor, nn
+
+from recspark.models.encoder import TextEncoder, load_encoder, load_tokenizer
+from recspark.models.factors import FactorSettings
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The model `factors` of the factorize stage: head (k, H), bias (k,), Gram matrix of the users (k, k), settings."""
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    user_gram: NDArray[np.float64]
+    settings: FactorSettings
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Factors":
+        tensors = load_file(f"{folder}/factors.safetensors")
+        settings = FactorSettings.model_validate_json((Path(folder) / "settings.json").read_text())
+        return cls(tensors["weight"], tensors["bias"], tensors["user_gram"], settings)
+
+
+class Retriever(nn.Module):
+    """Text to item vector: head(encoder(text))."""
+
+    def __init__(self, encoder: TextEncoder, weight: NDArray[np.float64], bias: NDArray[np.float64]):
+        super().__init__()
+        self.encoder = encoder
+        self.head = nn.Linear(*reversed(weight.shape))
+        with torch.no_grad():
+            self.head.weight.copy_(torch.from_numpy(weight))
+            self.head.bias.copy_(torch.from_numpy(bias))
+
+    def forward(self, token_ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
+        """(B, L) token ids and mask -> (B, K) item vectors."""
+        return self.head(self.encoder(token_ids_BL, mask_BL))
+
+
+def save_retriever(retriever: Retriever, base: str | Path, max_length: int, settings: FactorSettings, folder: str | Path) -> None:
+    """Write the folder; the tokenizer comes from the base encoder's."""
+    target = Path(folder)
+    retriever.encoder.backbone.save_pretrained(target, safe_serialization=True)
+    load_tokenizer(base, max_length).save_pretrained(target)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    described = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(modules)
+    ]
+    pooling = {"word_embedding_dimension": retriever.encoder.embedding_size, "pooling_mode_mean_tokens": True}
+    files = {
+        "modules.json": described,
+        "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
+        "1_Pooling/config.json": pooling,
+        "recspark.json": {"factors": settings.model_dump(), "max_length": max_length},
+    }
+    for name in ("1_Pooling", "2_Normalize"):
+        (target / name).mkdir(exist_ok=True)
+    for name, content in files.items():
+        (target / name).write_text(json.dumps(content, indent=2))
+    head = {"weight": retriever.head.weight, "bias": retriever.head.bias}
+    save_file({n: np.ascontiguousarray(t.detach().cpu().numpy(), np.float32) for n, t in head.items()}, target / "head.safetensors")
+
+
+def load_retriever(folder: str | Path) -> Retriever:
+    """The retriever of a folder, in evaluation mode."""
+    head = load_file(Path(folder) / "head.safetensors")
+    return Retriever(load_encoder(folder), head["weight"], head["bias"]).eval()
+
+
+def load_head(folder: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32], FactorSettings]:
+    """(weight (k, H), bias (k,), settings of the solves) without the encoder."""
+    head = load_file(Path(folder) / "head.safetensors")
+    settings = json.loads((Path(folder) / "recspark.json").read_text())["factors"]
+    return head["weight"], head["bias"], FactorSettings(**settings)

@@ -1,0 +1,124 @@
+"""Run stages in one Spark application and tell the story: what each reads, what it wrote, how long it took."""
+
+import argparse
+import datetime
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recspark import config as configuration
+from recspark import session
+from recspark.errors import UserError
+from recspark.lake import Lake
+from recspark.pipeline import STAGES, Deployment
+from recspark.story import open_log
+from recspark.training.launcher import TrainingFailed
+
+log = logging.getLogger("recspark")
+USER_MISTAKE, FAILURE = 2, 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for. verbosity: -1 quiet, 0, 1 verbose."""
+
+    config: str
+    run_date: datetime.date
+    overrides: Sequence[str] = ()
+    verbosity: int = 0
+
+
+def run(request: Request, names: Sequence[str]) -> None:
+    """Run the named stages, in order.
+
+    Raises UserError for what the user can mend, TrainingFailed if ranks failed; the tables of earlier stages stay.
+    """
+    deployment = configuration.load(request.config, Deployment, list(request.overrides))
+    lake = Lake(deployment.lake, request.run_date, facts={"settings": configuration.dump(deployment, request.config)})
+    log_path = open_log(lake, request.verbosity)
+    spark = session.build(deployment.spark)
+    if request.verbosity > 0:
+        spark.sparkContext.setLogLevel("WARN")
+    began = time.time()
+    log.info("recspark: %s, run date %s, lake %s", ", ".join(names), request.run_date, lake.root)
+    try:
+        for position, name in enumerate(names, 1):
+            run_stage(spark, lake, deployment, name, f"{position}/{len(names)}")
+    finally:
+        session.stop(spark)
+    log.info("done in %.0f s; what was made:", time.time() - began)
+    for made in [t for t in lake.traffic if t.action == "write"]:
+        log.info("  %-20s %s %s", made.name, f"{made.rows:>9,} rows" if made.rows is not None else " " * 14, made.path)
+    log.info("  %-20s %14s %s", "log", "", log_path)
+
+
+def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: str) -> None:  # type: ignore[no-untyped-def]
+    """One stage, with a line before and a line after."""
+    stage, before, began = STAGES[name], len(lake.traffic), time.time()
+    log.info("[%s] %s: reads %s", position, name, ", ".join(stage.INPUTS), extra={"stage": name, "event": "start"})
+    lake.stage = name
+    stage.run(spark, lake, deployment)
+    spark.catalog.clearCache()
+    seconds = time.time() - began
+    traffic = lake.traffic[before:]
+    rows_in = {t.name: t.rows for t in traffic if t.action == "read" and t.rows is not None}
+    rows_out = {t.name: t.rows for t in traffic if t.action == "write"}
+    wrote = ", ".join(n if rows is None else f"{n} {rows:,}" for n, rows in rows_out.items())
+    log.info("[%s] %s: wrote %s; %.1f s", position, name, wrote, seconds,
+             extra={"stage": name, "event": "end", "rows_in": rows_in, "rows_out": rows_out, "seconds": round(seconds, 3)})
+    lake.record_stage(name, rows_in, rows_out, seconds)
+
+
+def guard(act, verbose: bool) -> int:  # type: ignore[no-untyped-def]
+    """Run `act`; returns the exit code: 2 for the user's mistakes, 1 for failures, each told without a stack trace."""
+    try:
+        act()
+    except UserError as error:
+        tell(error, verbose)
+        return USER_MISTAKE
+    except TrainingFailed as error:
+        tell(error, verbose)
+        return FAILURE
+    except KeyboardInterrupt:
+        print("recspark: interrupted; what was published stays, a re-run goes on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if mended := user_error_in(error):
+            tell(mended, verbose)
+            return USER_MISTAKE
+        traceback.print_exc()
+        return FAILURE
+    return 0
+
+
+def tell(error: BaseException, verbose: bool) -> None:
+    log.error("%s", error)
+    if not log.handlers:
+        print(f"recspark: {error}", file=sys.stderr)
+    if verbose:
+        traceback.print_exception(error)
+
+
+def user_error_in(error: BaseException) -> UserError | None:
+    """A UserError that was raised inside a Spark worker arrives as text in Spark's own exception."""
+    marker = f"{UserError.__module__}.{UserError.__qualname__}: "
+    for line in str(error).splitlines():
+        if line.startswith(marker):
+            return UserError(line.removeprefix(marker))
+    return None
+
+
+def submit(stage: str) -> None:
+    """What a job does: one stage, its settings from the command line. Exits with the code of `guard`."""
+    parser = argparse.ArgumentParser(description=STAGES[stage].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, help="the deployment's YAML")
+    parser.add_argument("--run-date", type=datetime.date.fromisoformat, default=datetime.date.today(), help="YYYY-MM-DD; today")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", dest="overrides", help="override a setting")
+    parser.add_argument("--quiet", action="store_true")
+    parser.add_argument("--verbose", action="store_true")
+    given = parser.parse_args()
+    request = Request(given.config, given.run_date, given.overrides, given.verbose - given.quiet)
+    sys.exit(guard(lambda: run(request, [stage]), given.verbose))

@@ -1,0 +1,75 @@
+"""The only place that builds a Spark session; and `submit`, which is all that a job does.
+
+Threads: a task has `spark.task.cpus` of them, and every library that brings its own (BLAS, torch, the tokenizer) is told so,
+on the driver before the JVM starts (local workers inherit it) and on executors through their environment.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from pydantic import Field
+from pyspark import SparkConf
+from pyspark.sql import SparkSession
+
+from recspark.config import Settings
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+class SparkSettings(Settings):
+    """How the session is built. What spark-submit or spark-defaults already set is kept."""
+
+    master: str | None = Field(None, description="such as local[2]; leave out where spark-submit names it")
+    driver_memory: str = Field("2g", description="memory of the driver's JVM; under spark-submit set it there")
+    conf: dict[str, str] = Field({}, description="further Spark settings, such as spark.sql.shuffle.partitions")
+
+
+DEFAULTS = {
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.shuffle.partitions": "8",
+    # Coalescing goes by bytes; a few bytes of vectors can be minutes of work for a Python worker.
+    "spark.sql.adaptive.coalescePartitions.enabled": "false",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.ui.showConsoleProgress": "true",
+    "spark.ui.enabled": "false",
+    "spark.python.worker.reuse": "true",
+}
+
+
+def build(settings: SparkSettings, app_name: str = "recspark") -> SparkSession:
+    """The session of this process; an already running one is used as it is."""
+    given = SparkConf()  # holds what spark-submit and spark-defaults said
+    wanted = {**DEFAULTS, **settings.conf}
+    if settings.master:
+        wanted["spark.master"] = settings.master
+    wanted["spark.driver.memory"] = settings.driver_memory
+    for key, value in wanted.items():
+        if key in settings.conf or not given.contains(key):
+            given.set(key, value)
+    threads = given.get("spark.task.cpus", "1")
+    for variable in THREAD_VARIABLES:
+        os.environ.setdefault(variable, threads or "1")
+        given.setIfMissing(f"spark.executorEnv.{variable}", threads or "1")
+    # py4j logs a stack trace for every connection that a thread left behind; what matters it raises as well.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if (given.get("spark.master") or "local").startswith("local"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers take whatever python3 is first on PATH
+    if "SPARK_CONF_DIR" not in os.environ and not given.contains("spark.driver.extraJavaOptions"):
+        log_settings = Path(__file__).parent / "log4j2.properties"
+        given.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={log_settings.as_uri()}")
+    return SparkSession.builder.config(conf=given).appName(app_name).getOrCreate()
+
+
+def task_threads(spark: SparkSession) -> int:
+    """Threads that one task may use."""
+    return int(spark.sparkContext.getConf().get("spark.task.cpus", "1") or 1)
+
+
+def stop(spark: SparkSession) -> None:
+    """End the session, so that the next one of this process starts afresh."""
+    spark.stop()

@@ -1,0 +1,1 @@
+"""The stages: tables in, tables out. `recspark.pipeline` has them in order."""

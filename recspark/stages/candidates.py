@@ -1,0 +1,110 @@
+"""candidates: the exact best items of every user by inner product, less what was seen and what is denied."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from recspark.data.catalogue import Catalogue, write_catalogue
+from recspark.data.sources import Source, open_files
+from recspark.errors import UserError
+from recspark.lake import Lake
+from recspark.session import task_threads
+from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend, seen_positions
+from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, USER_VECTORS, is_id_type
+
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+INPUTS = ("interactions", "item_vectors", "user_vectors")
+OUTPUTS = ("candidates",)
+DENY = "candidates.deny"
+
+logger = logging.getLogger("recspark")
+
+
+class CandidatesConfig(ListSettings):
+    """How long the lists are, and what must not be on them."""
+
+    top_k: int = Field(100, ge=1, description="K, items a user")
+    deny: Source | None = Field(None, description="files with a column item_id: items that nobody gets")
+
+
+def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
+    """Read item_vectors, user_vectors and interactions; write candidates.
+
+    Raises UserError where K items cannot be had, or the tables or the deny list do not fit together.
+    """
+    settings = config.candidates
+    lake.clear_scratch("candidates")
+    items, users = lake.read(spark, ITEM_VECTORS), lake.read(spark, USER_VECTORS)
+    interactions = lake.read(spark, INTERACTIONS)
+    require_one_model(items, users)
+
+    ranked = items.select("item_id", "vector")
+    if settings.deny is not None:
+        ranked = mark_denied(ranked, read_deny_list(spark, settings.deny, items.schema["item_id"].dataType))
+    catalogue = write_catalogue(ranked, lake.scratch("candidates"))
+    allowed = () if settings.deny is None else ("allowed",)
+    require_enough_items(catalogue, allowed, settings.top_k)
+
+    lists = recommend(
+        users.select("user_id", "vector"), seen_positions(interactions, catalogue), catalogue,
+        Ranking("vector", "vector", settings.top_k, allowed), blocks_for(users.count(), settings), settings, task_threads(spark),
+    )
+    lake.write(lists, CANDIDATES)
+    lake.clear_scratch("candidates")
+
+
+def require_one_model(items: DataFrame, users: DataFrame) -> None:
+    """UserError unless both tables have rows, of one model and one vector length."""
+    found = {}
+    for name, frame in (("item_vectors", items), ("user_vectors", users)):
+        row = frame.select("model_hash", F.size("vector").alias("size")).first()
+        if row is None:
+            raise UserError(f"table {name} is empty; run the stage embed again")
+        found[name] = (row["model_hash"], row["size"])
+    if len(set(found.values())) > 1:
+        shown = "; ".join(f"{name}: model {model}, length {size}" for name, (model, size) in found.items())
+        raise UserError(f"item_vectors and user_vectors do not come from one model ({shown}); run the stage embed again")
+
+
+def require_enough_items(catalogue: Catalogue, allowed: tuple[str, ...], top_k: int) -> None:
+    """UserError if nobody could get a full list."""
+    left = int(catalogue.array(allowed[0]).sum()) if allowed else catalogue.items
+    if top_k > left:
+        denied = f", {catalogue.items - left} of them denied by {DENY}" if allowed else ""
+        raise UserError(f"candidates.top_k is {top_k}, but the catalogue has {catalogue.items} items{denied}; set candidates.top_k to {left} or less")
+
+
+def read_deny_list(spark: SparkSession, source: Source, item_type: T.DataType) -> DataFrame:
+    """(item_id) of the deny list, distinct, in the catalogue's type; CSV is text and is read as that type.
+
+    Raises UserError if the files cannot be read, or lack a column item_id of the catalogue's kind (text or whole numbers).
+    """
+    frame = open_files(spark, DENY, source.path, source.format, source.options)
+    if "item_id" not in frame.columns:
+        raise UserError(f"{DENY}: {source.path} lacks column item_id; it has {frame.columns}")
+    found = frame.schema["item_id"].dataType
+    same_kind = isinstance(found, T.StringType) == isinstance(item_type, T.StringType)
+    if not is_id_type(found) or not (same_kind or source.format == "csv"):
+        raise UserError(
+            f"{DENY}: column item_id of {source.path} is {found.simpleString()}; the catalogue's is {item_type.simpleString()}: "
+            "write the list with ids of that type, or as CSV"
+        )
+    if not isinstance(item_type, T.StringType) and isinstance(found, T.StringType):
+        # What is no number cannot be in the catalogue; kept as null, it is counted among the unknown.
+        return frame.select(F.col("item_id").try_cast(item_type).alias("item_id")).distinct()
+    return frame.select("item_id").distinct()
+
+
+def mark_denied(items: DataFrame, denied: DataFrame) -> DataFrame:
+    """The items with a boolean column `allowed`; warns of entries that the catalogue does not have."""
+    unknown = denied.join(items, "item_id", "left_anti").count()
+    if unknown:
+        logger.warning("%s: %d entries are not in the catalogue and deny nothing", DENY, unknown)
+    marked = denied.withColumn("denied", F.lit(True))
+    return items.join(marked, "item_id", "left").withColumn("allowed", F.col("denied").isNull()).drop("denied")

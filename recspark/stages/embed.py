@@ -1,0 +1,89 @@
+"""embed: vectors of all items and users, whose inner product is the score.
+
+An item's vector is what its text says (the retriever's prior) corrected by its own data in one solve; a user's is folded in
+from the history in one solve, so a user the training never saw needs nothing else.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recspark.config import Settings
+from recspark.data import solves
+from recspark.data.blocks import Links, from_blocks, keep, to_blocks
+from recspark.data.sums import exact_mean
+from recspark.lake import Lake, local_folder
+from recspark.models.retriever import load_head
+from recspark.stages.text_vectors import text_vectors
+from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_FACTORS, USER_VECTORS, USERS
+
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+INPUTS = ("interactions", "items", "users", "user_factors", "models/retriever")
+OUTPUTS = ("text_vectors", "item_vectors", "user_vectors")
+
+
+class EmbedConfig(Settings):
+    """Sizes of the solves."""
+
+    blocks: int = Field(8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory")
+
+
+def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
+    """Read interactions, items, users, user_factors and the retriever; write text_vectors, item_vectors and user_vectors."""
+    interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEMS)
+    path, model_hash = lake.read_model("retriever")
+    texts = text_vectors(spark, lake, TEXT_VECTORS, items, path, model_hash, config.encoder)
+    priors = keep(item_priors(items, texts, path), lake.scratch("embed/priors"))
+
+    corrected = correct_items(spark, lake, config, interactions, priors, path)
+    item_vectors = corrected.join(items.select("item_id", "text_hash"), "item_id").withColumn("model_hash", F.lit(model_hash))
+    vectors = lake.write(item_vectors, ITEM_VECTORS)
+
+    settings = load_head(local_folder(path))[2]
+    histories = solves.interaction_pairs(interactions, solves.FOLDED)
+    folded = solves.fold_in(histories, vectors.select("item_id", "vector"), settings, config.embed.blocks, lake.scratch("embed/users"))
+    lake.write(all_users(lake.read(spark, USERS), folded, model_hash), USER_VECTORS)
+    lake.clear_scratch("embed")
+
+
+def item_priors(items: DataFrame, texts: DataFrame, path: str) -> DataFrame:
+    """(item_id, prior): the retriever's head on each item's text vector."""
+    weight, bias, _ = load_head(local_folder(path))
+
+    def head(pieces):  # type: ignore[no-untyped-def]
+        for piece in pieces:
+            vectors = np.stack(list(piece.vector)) @ weight.T + bias
+            yield piece[["item_id"]].assign(prior=list(vectors.astype(np.float32)))
+
+    joined = items.select("item_id", "text_hash").join(texts.select("text_hash", "vector"), "text_hash")
+    id_type = joined.schema["item_id"].dataType.simpleString()
+    return joined.select("item_id", "vector").mapInPandas(head, f"item_id {id_type}, prior array<float>")
+
+
+def correct_items(spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, priors: DataFrame,
+                  path: str) -> DataFrame:
+    """(item_id, vector, prior, interactions): one item solve with the factorization's user vectors."""
+    settings, scratch = load_head(local_folder(path))[2], lake.scratch("embed/items")
+    pairs = solves.interaction_pairs(interactions, solves.LEARNED)
+    links = Links(pairs, priors.select("item_id"), config.embed.blocks, scratch)
+    users = keep(to_blocks(lake.read(spark, USER_FACTORS), links.user_index, "user_id"), f"{scratch}/user_blocks")
+    known = keep(to_blocks(priors, links.item_index, "item_id", "prior"), f"{scratch}/prior_blocks")
+    gram = solves.gram_of_blocks(users, settings.embedding_size)
+    solved = solves.solve_side(links.items, users, gram, links.user_index.count(), settings, known)
+    rows = from_blocks(solved, links.item_index, "item_id", settings.embedding_size)
+    counts = solves.row_counts_of(links.items).withColumnRenamed("id", "item_id")
+    return rows.join(priors, "item_id").join(counts, "item_id")
+
+
+def all_users(users: DataFrame, folded: DataFrame, model_hash: str) -> DataFrame:
+    """Every user's vector; one without a history gets the mean of the others', which is near to popularity."""
+    mean = folded.select(F.posexplode("vector").alias("position", "value")).groupBy("position").agg(exact_mean("value").alias("value"))
+    values = [float(row["value"]) for row in mean.orderBy("position").collect()]
+    joined = users.select("user_id", "events").join(folded, "user_id", "left")
+    average = F.array(*[F.lit(v) for v in values]).cast("array<float>")
+    return joined.withColumn("vector", F.coalesce("vector", average)).withColumn("model_hash", F.lit(model_hash))

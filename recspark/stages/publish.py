@@ -1,0 +1,87 @@
+"""publish: the candidates become what consumers read, if they pass their checks; and a report tells people of the night.
+
+The table appears whole or not at all. If a check fails, what was published before stays in its place.
+"""
+
+import logging
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recspark.config import Settings
+from recspark.evaluation.report import render
+from recspark.lake import Lake, Traffic
+from recspark.stages.candidates import read_deny_list, require_one_model
+from recspark.stages.list_checks import list_faults
+from recspark.stages.lists import SEEN_SPLITS
+from recspark.stages.report_facts import collect_facts
+from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, RECOMMENDATIONS, USER_VECTORS
+
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+INPUTS = ("candidates", "interactions", "items", "item_vectors", "user_vectors", "training_log", "metrics", "rejects")
+OUTPUTS = ("recommendations", "report")
+
+log = logging.getLogger("recspark")
+
+
+class PublishRefused(Exception):
+    """The lists fail their checks: no fault of the user's settings, and nothing was published. One line a failed check."""
+
+    def __init__(self, lake: Lake, faults: list[str]):
+        before = [date for date in lake.run_dates(RECOMMENDATIONS) if lake.has(RECOMMENDATIONS, date)]
+        stays = f"the newest that is published, of {before[-1]}, stays" if before else "there is none published yet"
+        lines = [f"publish: the candidates of {lake.run_date} fail their checks and are not published; {stays}"]
+        lines += [f"  {fault}" for fault in faults]
+        lines.append("  run again from the stage candidates; if it comes back, it is a bug in recspark")
+        super().__init__("\n".join(lines))
+
+
+class PublishConfig(Settings):
+    """What is made for people, beside the table."""
+
+    report: bool = Field(True, description="write reports/run_date=…/report.html into the lake")
+    example_users: int = Field(3, ge=0, le=20, description="users whose lists stand in the report, drawn by a hash of the id")
+
+
+def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
+    """Check the candidates; write recommendations and the report.
+
+    Raises PublishRefused if a check fails, UserError if a table is missing. Metrics, training log and rejects may be missing:
+    the report then goes without.
+    """
+    candidates, users, items = (lake.read(spark, table) for table in (CANDIDATES, USER_VECTORS, ITEM_VECTORS))
+    require_one_model(items, users)
+    faults = list_faults(candidates, users, offered(spark, items, config), seen(lake.read(spark, INTERACTIONS)), config.candidates.top_k)
+    if faults:
+        raise PublishRefused(lake, faults)
+
+    published = lake.write(recommendations(candidates, users), RECOMMENDATIONS)
+    if config.publish.report:
+        text = render(collect_facts(spark, lake, config, published))
+        path = lake.write_file(f"reports/run_date={lake.run_date}/report.html", text)
+        lake.traffic.append(Traffic("write", "report", None, path))
+        log.info("report: %s", path)
+
+
+def offered(spark: SparkSession, items: DataFrame, config: "Deployment") -> DataFrame:
+    """The catalogue, less what is denied."""
+    if config.candidates.deny is None:
+        return items
+    return items.join(read_deny_list(spark, config.candidates.deny, items.schema["item_id"].dataType), "item_id", "left_anti")
+
+
+def seen(interactions: DataFrame) -> DataFrame:
+    """(user_id, item_id) of what a user may not get again."""
+    return interactions.where(F.col("split").isin(*SEEN_SPLITS)).select("user_id", "item_id")
+
+
+def recommendations(candidates: DataFrame, users: DataFrame) -> DataFrame:
+    """The lists, stamped with the model of the vectors they were made from; sorted, so that who looks for one user's list
+    skips most of a file."""
+    model = users.select("model_hash").first()
+    assert model is not None  # require_one_model has seen a row
+    return candidates.withColumn("model_hash", F.lit(model["model_hash"])).sortWithinPartitions("user_id", "rank")

@@ -1,0 +1,69 @@
+"""Vectors of distinct texts, by an Arrow UDF that keeps the encoder in each Python worker. Used by factorize and embed."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recspark.lake import Lake, local_folder
+from recspark.models.encoder import EncoderConfig
+from recspark.session import task_threads
+from recspark.tables import Table
+
+if TYPE_CHECKING:
+    from recspark.models.encoder import TextEncoder
+
+
+def text_vectors(spark: SparkSession, lake: Lake, table: Table, items: DataFrame, path: str, model_hash: str,
+                 config: EncoderConfig) -> DataFrame:
+    """Write `table` (text_hash, model_hash, vector) for the distinct texts of the items; returns it.
+
+    Texts that this table's last run date has under the same model are taken from there, not encoded again.
+    """
+    texts = items.select("text_hash", "token_ids").dropDuplicates(["text_hash"])
+    known = last_vectors(spark, lake, table, model_hash)
+    if known is not None:
+        kept = known.join(texts.select("text_hash"), "text_hash", "left_semi")
+        texts = texts.join(known.select("text_hash"), "text_hash", "left_anti")
+    encoded = encode_texts(spark, texts, path, model_hash, config)
+    return lake.write(encoded if known is None else kept.unionByName(encoded), table)
+
+
+def last_vectors(spark: SparkSession, lake: Lake, table: Table, model_hash: str) -> DataFrame | None:
+    """The vectors that the run date before this one made with the same model, if any."""
+    dates = [date for date in lake.run_dates(table) if date < lake.run_date and lake.has(table, date)]
+    return lake.read(spark, table, dates[-1]).where(F.col("model_hash") == model_hash) if dates else None
+
+
+def encode_texts(spark: SparkSession, texts: DataFrame, path: str, model_hash: str, config: EncoderConfig) -> DataFrame:
+    """(text_hash, model_hash, vector) of (text_hash, token_ids), under the transformers model directory at `path`."""
+    threads, budget = task_threads(spark), config.tokens_per_batch
+
+    def run(pieces: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        from recspark.retrieval.encode import encode
+
+        encoder = kept_encoder(path, model_hash, threads)
+        for piece in pieces:
+            tokens = [np.asarray(t, np.int32) for t in piece.token_ids]
+            vectors = encode(encoder, tokens, budget)
+            yield pd.DataFrame({"text_hash": piece.text_hash, "model_hash": model_hash, "vector": list(vectors)})
+
+    # The order within a partition decides the batches, and those the last bits: keep it by the texts alone.
+    spread = texts.repartition(int(spark.conf.get("spark.sql.shuffle.partitions") or 8), "text_hash")
+    return spread.sortWithinPartitions("text_hash").mapInPandas(run, "text_hash string, model_hash string, vector array<float>")
+
+
+@lru_cache(maxsize=2)
+def kept_encoder(path: str, model_hash: str, threads: int) -> "TextEncoder":
+    """The encoder, loaded once per Python worker and kept by its content hash."""
+    import torch
+
+    from recspark.models.encoder import load_encoder
+
+    torch.set_num_threads(threads)
+    encoder = load_encoder(local_folder(path))
+    return encoder.to("cuda") if torch.cuda.is_available() else encoder

@@ -1,0 +1,235 @@
+"""Every table of the lake: columns, types, key and meaning. `check(df, TABLE)` guards the door on read and on write.
+
+`docs/tables.md` is the same contract in prose for the people who query the tables. The type `id` stands for whatever
+type the raw data gave: a string, any integer, or decimal(p, 0) for integers beyond 64 bits.
+"""
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import types as T
+
+from recspark.errors import UserError
+
+SPLITS = ("train", "valid", "test", "history", "masked")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: a Spark type in SQL notation (or `id`), whether null may stand in it, and what it means."""
+
+    name: str
+    type: str
+    meaning: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: a folder of the lake, a sub-folder a run date. `key` is unique within a run date."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()  # columns that sub-folders of a run date stand for
+
+    @property
+    def column_names(self) -> list[str]:
+        return [c.name for c in self.columns]
+
+
+INTERACTIONS = Table(
+    "interactions",
+    "Cleaned events of users with items, each in one split.",
+    (
+        Column("user_id", "id", "the user, as the raw data gave it"),
+        Column("item_id", "id", "the item, as the raw data gave it"),
+        Column("order_key", "bigint", "sorts a user's events: microseconds since 1970 for times, else the given order"),
+        Column("event_time", "timestamp", "when it happened, where the raw data has times", nullable=True),
+        Column("rating", "double", "the given rating", nullable=True),
+        Column("weight", "double", "the given weight, 1 where there is none"),
+        Column("event_type", "string", "the given type of event", nullable=True),
+        Column(
+            "split",
+            "string",
+            "train: learned from; valid: choices are made on it; test: the truth of the evaluation; history: only folded in "
+            "and filtered as seen; masked: only filtered as seen",
+        ),
+    ),
+)
+ITEMS = Table(
+    "items",
+    "One row an item that has text.",
+    (
+        Column("item_id", "id", "the item"),
+        Column("title", "string", "a short name for people to read"),
+        Column("text", "string", "the text the encoder reads: the template filled in and normalised"),
+        Column("text_hash", "string", "SHA-256 of `text`"),
+        Column("token_ids", "array<int>", "`text` in the encoder's tokens, special tokens included, truncated"),
+        Column("attributes", "map<string,string>", "the raw item columns named in preprocess.items.attributes"),
+    ),
+    key=("item_id",),
+)
+USERS = Table(
+    "users",
+    "One row a user: everyone with an interaction, and everyone in the raw users.",
+    (
+        Column("user_id", "id", "the user"),
+        Column("events", "bigint", "interactions in train, valid and history"),
+        Column("attributes", "map<string,string>", "the raw user columns, where there is a users table", nullable=True),
+    ),
+    key=("user_id",),
+)
+REJECTS = Table(
+    "rejects",
+    "Raw rows that were left out, and why.",
+    (
+        Column("source", "string", "interactions, items or users"),
+        Column("reason", "string", "a fixed word for the reason, such as null_item_id"),
+        Column("row", "string", "the raw row as JSON"),
+    ),
+)
+USER_FACTORS = Table(
+    "user_factors",
+    "Factorization: a vector a user with training interactions.",
+    (
+        Column("user_id", "id", "the user"),
+        Column("interactions", "bigint", "training interactions"),
+        Column("vector", "array<float>", "factors, of length factorize.embedding_size"),
+    ),
+    key=("user_id",),
+)
+ITEM_FACTORS = Table(
+    "item_factors",
+    "Factorization: a vector an item; without training interactions it is the prior.",
+    (
+        Column("item_id", "id", "the item"),
+        Column("interactions", "bigint", "training interactions"),
+        Column("vector", "array<float>", "factors, of length factorize.embedding_size"),
+        Column("prior", "array<float>", "what the item's text alone predicts"),
+    ),
+    key=("item_id",),
+)
+_TEXT_VECTOR_COLUMNS = (
+    Column("text_hash", "string", "SHA-256 of the text"),
+    Column("model_hash", "string", "content hash of the encoder that read it"),
+    Column("vector", "array<float>", "unit length"),
+)
+BASE_TEXT_VECTORS = Table(
+    "base_text_vectors", "Vectors of distinct texts under the encoder as it came.", _TEXT_VECTOR_COLUMNS, key=("text_hash",)
+)
+TEXT_VECTORS = Table(
+    "text_vectors", "Vectors of distinct texts under the fine-tuned encoder.", _TEXT_VECTOR_COLUMNS, key=("text_hash",)
+)
+TRAINING_EXAMPLES = Table(
+    "training_examples",
+    "What the ranks of the fine-tuning read: one row an item, a sub-folder a rank.",
+    (
+        Column("item_id", "id", "the item"),
+        Column("part", "string", "train or valid (items held out for early stopping)"),
+        Column("batch", "int", "the step, from 0, before an epoch shuffles the steps"),
+        Column("slot", "int", "position in the batch over all ranks, from 0"),
+        Column("batch_size", "int", "items of the batch over all ranks"),
+        Column("tokens", "binary", "token ids, int32 little-endian"),
+        Column("positives", "float", "n: sum of the weights of the item's interactions"),
+        Column("user_sum", "binary", "Σ w u, k float32 little-endian"),
+        Column("user_root", "binary", "F, (m, k) float32 little-endian row by row, m <= k, with FᵀF = Σ w u uᵀ"),
+        Column("weight", "float", "weight of the item in the loss: n^-½ over its mean, divided by the mean n"),
+        Column("shard", "int", "the rank that reads it: slot % ranks"),
+    ),
+    key=("item_id",),
+    folders=("shard",),
+)
+TRAINING_LOG = Table(
+    "training_log",
+    "One row an epoch of the fine-tuning; epoch 0 is before the first step.",
+    (
+        Column("epoch", "int", "from 0"),
+        Column("train_loss", "double", "mean over the epoch's examples", nullable=True),
+        Column("valid_loss", "double", "mean over the held-out items", nullable=True),
+        Column("examples", "bigint", "examples read in the epoch, over all ranks"),
+        Column("seconds", "double", "seconds the epoch took"),
+    ),
+    key=("epoch",),
+)
+ITEM_VECTORS = Table(
+    "item_vectors",
+    "What the lists are made of: a vector an item.",
+    (
+        Column("item_id", "id", "the item"),
+        Column("vector", "array<float>", "the prior corrected by the item's training interactions"),
+        Column("prior", "array<float>", "what the fine-tuned model says from the text alone"),
+        Column("interactions", "bigint", "training interactions; 0 is a cold item"),
+        Column("text_hash", "string", "SHA-256 of the text"),
+        Column("model_hash", "string", "content hash of the retriever"),
+    ),
+    key=("item_id",),
+)
+USER_VECTORS = Table(
+    "user_vectors",
+    "A vector a user, folded in from the history; the score of an item is the inner product with the item's vector.",
+    (
+        Column("user_id", "id", "the user"),
+        Column("vector", "array<float>", "factors"),
+        Column("events", "bigint", "interactions folded in; with 0 the vector is the mean user's"),
+        Column("model_hash", "string", "content hash of the retriever"),
+    ),
+    key=("user_id",),
+)
+_LIST_COLUMNS = (
+    Column("user_id", "id", "the user"),
+    Column("rank", "int", "from 1"),
+    Column("item_id", "id", "the item"),
+    Column("score", "float", "never rises with rank"),
+)
+CANDIDATES = Table("candidates", "The retriever's lists.", _LIST_COLUMNS, key=("user_id", "rank"))
+RECOMMENDATIONS = Table(
+    "recommendations",
+    "What consumers read: the lists that passed their checks.",
+    (*_LIST_COLUMNS, Column("model_hash", "string", "content hash of the retriever")),
+    key=("user_id", "rank"),
+)
+METRICS = Table(
+    "metrics",
+    "The evaluation: a value and its 95 % bootstrap interval a model, slice, metric and cut-off.",
+    (
+        Column("model", "string", "popularity, als, text_before, text_after, full"),
+        Column("slice", "string", "all, warm or cold"),
+        Column("metric", "string", "recall, ndcg, map, mrr, hit_rate, precision, coverage, novelty"),
+        Column("k", "int", "length of the list that is judged"),
+        Column("value", "double", "mean over users (coverage: share of the catalogue)"),
+        Column("low", "double", "2.5 % of the bootstrap", nullable=True),
+        Column("high", "double", "97.5 % of the bootstrap", nullable=True),
+        Column("users", "bigint", "users in the mean"),
+    ),
+    key=("model", "slice", "metric", "k"),
+)
+
+TABLES = {t.name: t for t in list(globals().values()) if isinstance(t, Table)}
+
+
+def is_id_type(data_type: T.DataType) -> bool:
+    """Whether a column of this type may hold ids."""
+    whole = isinstance(data_type, T.StringType | T.LongType | T.IntegerType | T.ShortType | T.ByteType)
+    return whole or (isinstance(data_type, T.DecimalType) and data_type.scale == 0)
+
+
+def check(df: DataFrame, table: Table) -> DataFrame:
+    """The frame with the table's columns in order.
+
+    Raises UserError naming every missing column and every wrong type. Constraints on the rows (key, nulls) are checked
+    by `Lake.write` on what was written.
+    """
+    found = {f.name: f.dataType for f in df.schema.fields}
+    faults = []
+    for column in table.columns:
+        if column.name not in found:
+            faults.append(f"lacks column {column.name} ({column.type}); it has {sorted(found)}")
+        elif column.type == "id" and not is_id_type(found[column.name]):
+            faults.append(f"column {column.name} is {found[column.name].simpleString()}; ids are strings or integers")
+        elif column.type != "id" and found[column.name].simpleString() != column.type:
+            faults.append(f"column {column.name} is {found[column.name].simpleString()}, not {column.type}")
+    if faults:
+        raise UserError(f"table {table.name}: " + "; ".join(faults))
+    return df.select(*table.column_names)

@@ -1,0 +1,1 @@
+"""Fine-tuning over several ranks: launcher, reader, loop, checkpoint."""

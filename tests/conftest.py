@@ -1,0 +1,42 @@
+"""What many tests share: one Spark session, an empty lake, and an encoder small enough to be made on the spot."""
+
+import datetime
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before anything loads a BLAS: the session and its workers run with one thread each, as in production.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from pyspark.sql import SparkSession
+
+from recspark.lake import Lake
+from recspark.session import SparkSettings, build
+from tests.tiny_encoder import make_tiny_encoder
+
+RUN_DATE = datetime.date(2026, 1, 2)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    conf = {
+        "spark.sql.shuffle.partitions": "2",
+        "spark.ui.showConsoleProgress": "false",
+        # Compiling a plan takes longer than running it on ten rows.
+        "spark.sql.codegen.wholeStage": "false",
+    }
+    session = build(SparkSettings(master="local[2]", conf=conf))
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path / "lake"), RUN_DATE)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers and 16 dimensions with random weights, and a tokenizer of letters."""
+    return make_tiny_encoder(tmp_path_factory.mktemp("encoder"))

@@ -1,0 +1,152 @@
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import SparkSession
+
+from recspark.data import solves
+from recspark.data.blocks import Links, from_blocks, map_blocks, map_rows, sum_matrices, to_blocks, unpack
+from recspark.models.factors import FactorSettings, Rows, row_penalty, solve_rows
+
+K = 3
+SETTINGS = FactorSettings(embedding_size=K, unobserved_weight=0.2, regularization=0.1, frequency_exponent=1.0)
+
+
+def checkerboard(users: int = 6, items: int = 5) -> pd.DataFrame:
+    """User u has met item i when u + i is even; the last item is met by nobody."""
+    pairs = [(f"u{u}", i, 1.0 + u) for u in range(users) for i in range(items - 1) if (u + i) % 2 == 0]
+    return pd.DataFrame(pairs, columns=["user_id", "item_id", "weight"])
+
+
+def vector_table(ids: list, seed: int) -> pd.DataFrame:
+    drawn = np.random.default_rng(seed).normal(size=(len(ids), K)).astype(np.float32)
+    return pd.DataFrame({"id": ids, "vector": [v.tolist() for v in drawn]})
+
+
+def dense_solve(
+    pairs: pd.DataFrame, rows: list, row: str, column: str, vectors: pd.DataFrame, others: int
+) -> np.ndarray:
+    """The same half-step on one machine, from a dense matrix."""
+    matrix = (
+        pairs.pivot(index=row, columns=column, values="weight")
+        .reindex(index=rows, columns=vectors.id)
+        .fillna(0)
+        .to_numpy()
+    )
+    source = np.stack(list(vectors.vector)).astype(np.float32)
+    indices = [np.flatnonzero(r) for r in matrix]
+    indptr = np.cumsum([0, *map(len, indices)]).astype(np.int64)
+    weights = np.concatenate([r[i] for r, i in zip(matrix, indices, strict=True)]).astype(np.float32)
+    dense = Rows(indptr, np.concatenate(indices), weights, source)
+    penalty = row_penalty(dense.counts, others, SETTINGS)
+    return solve_rows(dense, source.T.astype(float) @ source, penalty, None, SETTINGS.unobserved_weight)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_fold_in_equals_the_dense_solve(spark: SparkSession, tmp_path, blocks: int):
+    pairs, items = checkerboard(), vector_table(list(range(5)), 0)
+    found = solves.fold_in(
+        spark.createDataFrame(pairs),
+        spark.createDataFrame(items.rename(columns={"id": "item_id"})),
+        SETTINGS,
+        blocks,
+        str(tmp_path),
+    )
+    users = [f"u{u}" for u in range(6)]
+    vectors = {r.user_id: r.vector for r in found.collect()}
+    np.testing.assert_allclose(
+        [vectors[u] for u in users], dense_solve(pairs, users, "user_id", "item_id", items, 5), atol=1e-5
+    )
+
+
+def test_item_solve_keeps_the_prior_of_an_item_nobody_met_out_of_the_gram(spark: SparkSession, tmp_path):
+    pairs, users, priors = (
+        checkerboard(),
+        vector_table([f"u{u}" for u in range(6)], 1),
+        vector_table(list(range(5)), 2),
+    )
+    links = Links(
+        spark.createDataFrame(pairs), spark.range(5).withColumnRenamed("id", "item_id"), 2, str(tmp_path)
+    )
+    user_blocks = to_blocks(spark.createDataFrame(users), links.user_index, "id")
+    known = to_blocks(spark.createDataFrame(priors), links.item_index, "id")
+    gram = solves.gram_of_blocks(user_blocks, K)
+    solved = solves.solve_side(links.items, user_blocks, gram, 6, SETTINGS, known).cache()
+    rows = {r.item_id: r.vector for r in from_blocks(solved, links.item_index, "item_id", K).collect()}
+    np.testing.assert_allclose(rows[4], priors.vector[4], atol=1e-6)
+    met = np.array([rows[i] for i in range(4)])
+    np.testing.assert_allclose(solves.gram_of(solved, K), met.T @ met, atol=1e-5)
+    assert solves.touched(links.items) == 4
+
+
+def test_each_row_sees_the_vectors_of_its_columns(spark: SparkSession, tmp_path):
+    pairs, items = checkerboard(), vector_table(list(range(5)), 0)
+    links = Links(
+        spark.createDataFrame(pairs), spark.range(5).withColumnRenamed("id", "item_id"), 3, str(tmp_path)
+    )
+
+    def total(block: int, rows: Rows, _: bytes | None) -> pd.DataFrame:
+        sums = [rows.vectors(r)[0].sum(0).tolist() for r in range(len(rows))]
+        return pd.DataFrame({"block": block, "local": range(len(rows)), "total": sums})
+
+    blocks = to_blocks(spark.createDataFrame(items), links.item_index, "id")
+    found = map_rows(links.users, blocks, total, "block int, local int, total array<double>", K).join(
+        links.user_index, ["block", "local"]
+    )
+    source = np.stack(list(items.vector))
+    for row in found.collect():
+        expected = source[pairs.item_id[pairs.user_id == row.id]].sum(0)
+        np.testing.assert_allclose(row.total, expected, atol=1e-5)
+
+
+def test_a_missing_vector_is_an_error_that_names_the_id(spark: SparkSession, tmp_path):
+    links = Links(
+        spark.createDataFrame(checkerboard()),
+        spark.range(5).withColumnRenamed("id", "item_id"),
+        2,
+        str(tmp_path),
+    )
+    with pytest.raises(Exception, match="item_id 4 has no vector"):
+        to_blocks(
+            spark.createDataFrame(vector_table([0, 1, 2, 3], 0).rename(columns={"id": "item_id"})),
+            links.item_index,
+            "item_id",
+        ).collect()
+
+
+@pytest.mark.parametrize("fan_in", [2, 16])
+def test_a_tree_of_sums_is_the_sum(spark: SparkSession, fan_in: int):
+    numbers = np.random.default_rng(0).normal(size=(11, 4))
+    frame = spark.createDataFrame(
+        [(b, bytearray(row.tobytes())) for b, row in enumerate(numbers)], "block int, matrix binary"
+    )
+    np.testing.assert_allclose(sum_matrices(frame, "matrix", fan_in), numbers.sum(0))
+
+
+def test_blocks_and_rows_are_each_others_inverse(spark: SparkSession, tmp_path):
+    items = vector_table([7, 1, 300, 12], 3)
+    links = Links(
+        spark.createDataFrame([("u", 7, 1.0)], "user_id string, item_id long, weight double"),
+        spark.createDataFrame(items[["id"]].rename(columns={"id": "item_id"})),
+        3,
+        str(tmp_path),
+    )
+    blocks = to_blocks(spark.createDataFrame(items), links.item_index, "id")
+    back = {r.item_id: r.vector for r in from_blocks(blocks, links.item_index, "item_id", K).collect()}
+    assert back == dict(zip(items.id, items.vector, strict=True))
+    doubled = map_blocks(blocks, lambda row: (2 * unpack(row.matrix, K)).tobytes())
+    twice = {r.item_id: r.vector for r in from_blocks(doubled, links.item_index, "item_id", K).collect()}
+    np.testing.assert_allclose(twice[300], 2 * np.array(back[300]))
+
+
+def test_events_of_one_pair_add_their_weights(spark: SparkSession):
+    rows = [
+        ("u", "a", 1.0, "train"),
+        ("u", "a", 2.5, "train"),
+        ("u", "b", 1.0, "test"),
+        ("u", "c", 1.0, "valid"),
+    ]
+    events = spark.createDataFrame(rows, "user_id string, item_id string, weight double, split string")
+    assert sorted(solves.interaction_pairs(events, ("train", "valid")).collect()) == [
+        ("u", "a", 3.5),
+        ("u", "c", 1.0),
+    ]

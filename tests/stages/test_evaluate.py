@@ -1,0 +1,172 @@
+"""The metrics of a whole lake against plain loops, and who is judged on what."""
+
+from math import log2
+
+import numpy as np
+import pytest
+
+from recspark.errors import UserError
+from recspark.evaluation.baselines import Als, Popularity
+from recspark.stages import candidates, evaluate
+from recspark.stages.candidates import CandidatesConfig
+from recspark.stages.evaluate import EvaluateConfig
+from recspark.tables import CANDIDATES, METRICS
+from tests.vector_world import new_lake, settings, table_frame, write_world
+
+FOLDED = ("train", "valid", "history")
+KS = (3, 8)
+
+
+def run(spark, lake, top_k=10, size=2, **config):
+    """(model, slice, metric, k) -> row of the metrics table."""
+    config = {"ks": KS, "replicates": 100, "baselines": (Popularity(),), **config}
+    deployment = settings(CandidatesConfig(top_k=top_k), EvaluateConfig(**config), size)
+    candidates.run(spark, lake, deployment)
+    evaluate.run(spark, lake, deployment)
+    return {(r.model, r.slice, r.metric, r.k): r for r in lake.read(spark, METRICS).collect()}
+
+
+def fold_by_sum(monkeypatch, users, size):
+    """Stand in for the fold-in: a user's vector is the sum of the vectors in the history, so whole numbers stay whole."""
+
+    def folding(interactions, config, scratch):
+        def fold_in(item_vectors):
+            vectors = {r.item_id: np.array(r.vector) for r in item_vectors.collect()}
+            sums = {}
+            for row in interactions.where(interactions.split.isin(*FOLDED)).select("user_id", "item_id").distinct().collect():
+                sums[row.user_id] = sums.get(row.user_id, np.zeros(size)) + vectors[row.item_id]
+            rows = [(u, v.tolist()) for u, v in sums.items()]
+            return item_vectors.sparkSession.createDataFrame(rows, "user_id bigint, vector array<float>")
+
+        return fold_in
+
+    monkeypatch.setattr(evaluate, "history_folding", folding)
+
+
+def make_world(seed=6, users=40, items=60):
+    """Whole-number vectors and priors; items above 50 are never in train; users 200 and up have nothing before their test."""
+    rng = np.random.default_rng(seed)
+    draw = lambda n: {i: rng.integers(-3, 4, 3) for i in range(n)}  # noqa: E731
+    user_vectors, item_vectors, after, before = draw(users), draw(items), draw(items), draw(items)
+    events = [(u, int(i), "train") for u in range(users) for i in rng.choice(50, 8, replace=False)]
+    events += [(int(rng.integers(users)), int(rng.integers(items)), "history") for _ in range(20)]
+    events += [(int(rng.integers(users)), int(rng.integers(50, items)), "masked") for _ in range(20)]
+    events += [(u, int(i), "test") for u in range(0, users, 2) for i in rng.choice(items, 6)]
+    events += [(200, 3, "test"), (201, 3, "masked"), (201, 4, "test")]
+    return user_vectors, item_vectors, after, before, events
+
+
+def expected(users, items, events, allowed, k):
+    """(ndcg, recall, map, users) in plain loops over the users who have something relevant among the allowed items."""
+    rows = []
+    for user in {u for u, _, s in events if s in FOLDED}:
+        seen = {i for u, i, s in events if u == user and s != "test"}
+        relevant = {i for u, i, s in events if u == user and s == "test"} - seen & set(items)
+        relevant &= set(allowed)
+        if not relevant:
+            continue
+        scores = {i: float(users[user] @ items[i]) for i in allowed if i not in seen}
+        listed = sorted(scores, key=lambda i: (-scores[i], i))[:k]
+        hits = [r for r, i in enumerate(listed, 1) if i in relevant]
+        ideal = sum(1 / log2(r + 1) for r in range(1, min(k, len(relevant)) + 1))
+        average = sum(n / r for n, r in enumerate(hits, 1)) / len(relevant)
+        rows.append((sum(1 / log2(r + 1) for r in hits) / ideal, len(hits) / len(relevant), average))
+    return (*np.mean(rows, axis=0), len(rows))
+
+
+def test_every_model_and_slice_agrees_with_plain_loops(spark, tmp_path, monkeypatch):
+    users, items, after, before, events = make_world()
+    write_world(spark, lake := new_lake(tmp_path), users, items, events, priors=after, priors_before=before)
+    fold_by_sum(monkeypatch, users, 3)
+    found = run(spark, lake, users_per_block=9)
+
+    history = {u: {i for v, i, s in events if v == u and s in FOLDED} for u in users}
+    warm = {i for _, i, s in events if s == "train"}
+    counts = {i: np.array([sum(1 for _, j, s in events if j == i and s in ("train", "valid"))]) for i in items}
+    models = {
+        "full": (users, items),
+        "popularity": (dict.fromkeys(users, np.ones(1)), counts),
+        "text_after": ({u: sum(after[i] for i in history[u]) for u in users}, after),
+        "text_before": ({u: sum(before[i] for i in history[u]) for u in users}, before),
+    }
+    assert {key[:2] for key in found} == {(m, s) for m in models for s in ("all", "warm", "cold")}
+    for model, (user_side, item_side) in models.items():
+        for name, allowed in {"all": set(items), "warm": warm, "cold": set(items) - warm}.items():
+            for k in KS:
+                rows = [found[model, name, metric, k] for metric in ("ndcg", "recall", "map")]
+                *values, judged = expected(user_side, item_side, events, allowed, k)
+                np.testing.assert_allclose([r.value for r in rows], values, atol=1e-7, err_msg=f"{model} {name} {k}")
+                assert {r.users for r in rows} == {judged}
+                assert all(r.low <= r.value <= r.high for r in rows)
+
+
+@pytest.fixture(scope="module")
+def small(spark, tmp_path_factory):
+    """Six items, 1 to 5 warm, 6 cold; user 1 had 1 and will want 2, 6, 1 (again) and 99 (unknown); user 2 had 1 to 5, wants 6."""
+    events = [(1, 1, "train"), (1, 2, "test"), (1, 6, "test"), (1, 1, "test"), (1, 99, "test"), (2, 6, "test")]
+    events += [(2, i, "train") for i in range(1, 6)]
+    lake = new_lake(tmp_path_factory.mktemp("small"))
+    items = {i: [7 - i, 0] for i in range(1, 7)}
+    write_world(spark, lake, {1: [1, 0], 2: [1, 0]}, items, events)
+    return lake, run(spark, lake, top_k=3, ks=(1, 3), baselines=(Popularity(), Als(embedding_size=2, iterations=2)))
+
+
+def test_values_worked_out_by_hand(small):
+    """User 1 is shown 2, 3, 4 and has two relevant items, the first of which is hit; user 2 can only be shown 6, a hit."""
+    _, found = small
+    value = {key: row.value for key, row in found.items()}
+    assert value["full", "all", "recall", 3] == pytest.approx((1 / 2 + 1) / 2)
+    assert value["full", "all", "precision", 3] == pytest.approx((1 / 3 + 1 / 3) / 2)
+    assert value["full", "all", "map", 3] == pytest.approx((1 / 2 + 1) / 2)
+    assert value["full", "all", "ndcg", 3] == pytest.approx((1 / (1 + 1 / log2(3)) + 1) / 2)
+    assert value["full", "warm", "recall", 1] == 1
+    assert value["full", "cold", "mrr", 1] == 1
+    assert value["full", "all", "coverage", 3] == pytest.approx(4 / 6)
+    assert value["full", "warm", "coverage", 1] == pytest.approx(1 / 5)
+    # Of two users in train one has each of 2, 3, 4: 2/3 of (n + 1) / (N + 1); none has 6: 1/3.
+    assert value["full", "all", "novelty", 3] == pytest.approx((-log2(2 / 3) - log2(1 / 3)) / 2)
+
+
+def test_users_are_counted_slice_by_slice(small):
+    _, found = small
+    assert {(m, s): r.users for (m, s, metric, k), r in found.items() if m == "full"} == {
+        ("full", "all"): 2, ("full", "warm"): 1, ("full", "cold"): 2,
+    }
+
+
+def test_als_has_no_cold_row_and_coverage_no_interval(small):
+    _, found = small
+    assert {key[1] for key in found if key[0] == "als"} == {"all", "warm"}
+    assert {(r.low, r.high) for key, r in found.items() if key[2] == "coverage"} == {(None, None)}
+
+
+def test_a_second_run_gives_the_same_table_to_the_last_bit(spark, small):
+    lake, found = small
+    assert run(spark, lake, top_k=3, ks=(1, 3), baselines=(Popularity(),), users_per_block=1) == {
+        key: row for key, row in found.items() if key[0] != "als"
+    }
+
+
+@pytest.mark.parametrize(
+    ("events", "config", "said"),
+    [
+        ([(1, 1, "train")], {}, "no row of split test"),
+        ([(1, 1, "train"), (2, 1, "test"), (1, 1, "test")], {}, "no user to judge"),
+        ([(1, 1, "train"), (1, 2, "test")], {"ks": (1, 3)}, "lists of 3, but candidates.top_k is 2"),
+        ([(1, 1, "train"), (1, 2, "test")], {"ks": (9,)}, "lists of 9, but the catalogue has 3 items"),
+    ],
+)
+def test_nothing_to_judge_is_the_users_error_and_nothing_is_written(spark, tmp_path, events, config, said):
+    write_world(spark, lake := new_lake(tmp_path), {1: [1, 1]}, {i: [i, 1] for i in (1, 2, 3)}, events)
+    lake.write(table_frame(spark, CANDIDATES, [(1, 1, 2, 1.0)]), CANDIDATES)
+    deployment = settings(CandidatesConfig(top_k=2), EvaluateConfig(**{"ks": (1,), "baselines": (Popularity(),), **config}))
+    with pytest.raises(UserError, match=said):
+        evaluate.run(spark, lake, deployment)
+    assert not lake.has(METRICS)
+
+
+def test_settings_that_make_no_sense_are_refused():
+    for wrong in ({"ks": ()}, {"ks": (0,)}, {"ks": (5, 5)}, {"baselines": (Popularity(), Popularity())}, {"replicates": 1}):
+        with pytest.raises(ValueError, match="EvaluateConfig"):
+            EvaluateConfig(**wrong)
+    assert EvaluateConfig(ks=(20, 10)).ks == (10, 20)

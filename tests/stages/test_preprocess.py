@@ -1,0 +1,149 @@
+"""preprocess, whole: raw files in, four tables out."""
+
+import datetime
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from pyspark.sql import SparkSession
+
+from recspark.config import ConfigError, parse
+from recspark.models.encoder import load_tokenizer
+from recspark.stages.preprocess import PreprocessConfig
+from tests.preprocess_world import World, six_items, twenty_events
+
+RAW = {"interactions": {"path": "i", "columns": {"order": "o"}}, "items": {"path": "t", "text": "{title}"}}
+
+
+@pytest.fixture
+def world(spark: SparkSession, tmp_path: Path, tiny_encoder: Path) -> World:
+    return World(spark, tmp_path, tiny_encoder)
+
+
+def test_twenty_events_become_four_tables(world: World) -> None:
+    world.run()
+    interactions = world.table("interactions")
+    assert Counter(r["split"] for r in interactions) == {"train": 16, "test": 4}
+    assert {r["item_id"] for r in interactions if r["split"] == "test"} == {"i4"}
+    first = min(interactions, key=lambda r: r["order_key"])
+    assert (first["user_id"], first["item_id"], first["order_key"], first["weight"]) == (
+        "u0",
+        "i0",
+        10**15,
+        1.0,
+    )
+    assert first["event_time"].astimezone(datetime.UTC) == datetime.datetime(
+        2001, 9, 9, 1, 46, 40, tzinfo=datetime.UTC
+    )
+
+    items = {r["item_id"]: r for r in world.table("items")}
+    assert sorted(items) == ["i0", "i1", "i2", "i3", "i4", "i5"]
+    assert (items["i5"]["text"], items["i5"]["title"], items["i5"]["attributes"]) == (
+        "the film 5",
+        "the film 5",
+        {},
+    )
+    own = load_tokenizer(world.encoder.path, 8)("the film 5", truncation=True, max_length=8)
+    assert items["i5"]["token_ids"] == own["input_ids"]
+
+    users = world.table("users")
+    assert sorted((r["user_id"], r["events"], r["attributes"]) for r in users) == [
+        (f"u{n}", 4, None) for n in range(4)
+    ]
+    assert world.rejects() == []
+
+    reads = [(t.action, t.name, t.rows) for t in world.lake.traffic[:2]]
+    assert reads == [("read", "raw/interactions", 20), ("read", "raw/items", 6)]
+    assert world.spark.sparkContext._jsc.getPersistentRDDs().isEmpty()  # type: ignore[attr-defined]
+
+
+def test_users_with_attributes_and_users_without_events(world: World) -> None:
+    world.give("users", [{"user_id": "u0", "age": 7}, {"user_id": "new", "age": None}])
+    world.settings["users"]["attributes"] = {"years": "age"}
+    world.run()
+    found = {r["user_id"]: (r["events"], r["attributes"]) for r in world.table("users")}
+    assert found == {
+        "u0": (4, {"years": "7"}),
+        "u1": (4, None),
+        "u2": (4, None),
+        "u3": (4, None),
+        "new": (0, {}),
+    }
+
+
+def test_integer_ids_come_out_as_they_went_in(world: World) -> None:
+    world.give(
+        "interactions",
+        [
+            {**r, "user_id": 2**70 + int(r["user_id"][1]), "item_id": int(r["item_id"][1])}
+            for r in twenty_events()
+        ],
+    )
+    world.give("items", [{**r, "item_id": int(r["item_id"][1])} for r in six_items()])
+    world.run()
+    assert {int(r["user_id"]) for r in world.table("users")} == {2**70 + n for n in range(4)}
+    assert {r["item_id"] for r in world.table("items")} == {0, 1, 2, 3, 4, 5}
+
+
+def test_all_events_of_a_pair_stay_where_all_are_wanted(world: World) -> None:
+    world.give(
+        "interactions", [*twenty_events(), {"user_id": "u0", "item_id": "i0", "timestamp": 1_000_000_100}]
+    )
+    world.run("duplicates=all")
+    assert len(world.table("interactions")) == 21
+
+
+def test_k_core_thins_the_interactions_and_leaves_the_catalogue(world: World) -> None:
+    world.give(
+        "interactions", [*twenty_events(), {"user_id": "once", "item_id": "i0", "timestamp": 1_000_000_000}]
+    )
+    world.run("min_user_interactions=2")
+    assert "once" not in {r["user_id"] for r in world.table("interactions")}
+    assert len(world.table("items")) == 6
+
+
+def test_rows_of_history_are_counted_but_not_learned_from(world: World) -> None:
+    events = [
+        {**r, "split": "test" if r["item_id"] == "i4" else "history" if r["user_id"] == "u0" else "train"}
+        for r in twenty_events()
+    ]
+    world.give("interactions", [{**r, "split": "masked"} if r["item_id"] == "i3" else r for r in events])
+    world.settings["interactions"]["columns"]["split"] = "split"
+    world.settings["split"] = {"kind": "provided"}
+    world.run()
+    assert Counter(r["split"] for r in world.table("interactions")) == {
+        "train": 9,
+        "history": 3,
+        "masked": 4,
+        "test": 4,
+    }
+    assert {r["events"] for r in world.table("users")} == {3}  # of i0 to i4, without masked i3 and test i4
+
+
+def test_a_second_run_gives_the_same_rows(world: World) -> None:
+    world.settings["split"] = {"kind": "random", "test": 0.3, "cold_item_fraction": 0.3}
+    tables = []
+    for partitions in ("1", "4"):
+        world.spark.conf.set("spark.sql.shuffle.partitions", partitions)
+        world.run()
+        tables.append([sorted(map(str, world.table(name))) for name in ("interactions", "items", "users")])
+    world.spark.conf.set("spark.sql.shuffle.partitions", "2")
+    assert tables[0] == tables[1]
+
+
+def test_without_an_evaluation_no_test_rows_are_needed(world: World) -> None:
+    world.run("split.test=0", "allow_no_test=true")
+    assert {r["split"] for r in world.table("interactions")} == {"train"}
+
+
+def test_a_split_that_needs_an_order_needs_its_column() -> None:
+    raw = {**RAW, "interactions": {"path": "i"}, "split": {"kind": "leave_last_out"}}
+    with pytest.raises(ConfigError, match="split leave_last_out needs"):
+        parse(raw, PreprocessConfig, [])
+    assert parse({**raw, "split": {"kind": "random"}}, PreprocessConfig, []).split.kind == "random"
+
+
+def test_a_provided_split_needs_its_column() -> None:
+    with pytest.raises(ValidationError, match=r"interactions\.columns\.split"):
+        PreprocessConfig.model_validate({**RAW, "split": {"kind": "provided"}})

@@ -1,0 +1,103 @@
+"""The ranks really run: Horovod on Spark and TorchDistributor, two processes each."""
+
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from recspark.errors import UserError
+from recspark.training import checkpoint
+from recspark.training.launcher import LaunchSettings, Ranks, TrainingFailed, launch
+from recspark.training.loop import train_rank
+from recspark.training.status import Reporter
+from tests.training.world import SETTINGS, make_job
+
+PAIR = {"num_processes": 2, "start_timeout": 120}
+
+
+def start(spark: SparkSession, folder: Path, settings: LaunchSettings, task) -> list:
+    status = folder / "status"
+    status.mkdir(exist_ok=True)
+    seen: list = []
+    launch(spark, settings, task, str(status), seen.append, str(folder / "ranks.log"))
+    return seen
+
+
+@pytest.fixture(scope="module")
+def one_rank(spark: SparkSession, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """The loss curve of one rank in this process."""
+    folder = tmp_path_factory.mktemp("one")
+    job = make_job(folder, tiny_encoder, 1)
+    start(spark, folder, LaunchSettings(launcher="local", num_processes=1), partial(train_rank, job))
+    return checkpoint.load_last(job.checkpoints)[1]["log"]
+
+
+@pytest.mark.parametrize(("launcher", "reader"), [("horovod", "petastorm"), ("torch", "arrow")])
+def test_two_ranks_learn_what_one_rank_learns(
+    spark: SparkSession, tiny_encoder: Path, tmp_path: Path, one_rank: list[dict], launcher: str, reader: str
+):
+    job = make_job(tmp_path, tiny_encoder, 2, SETTINGS.model_copy(update={"reader": reader}))
+    seen = start(spark, tmp_path, LaunchSettings(launcher=launcher, **PAIR), partial(train_rank, job))
+    log = checkpoint.load_last(job.checkpoints)[1]["log"]
+    assert [row["examples"] for row in log] == [row["examples"] for row in one_rank]
+    for column in ("train_loss", "valid_loss"):
+        rows = slice(1 if column == "train_loss" else 0, None)
+        np.testing.assert_allclose([r[column] for r in log[rows]], [r[column] for r in one_rank[rows]], rtol=1e-3)
+    assert {status.state for status in seen[-1].values()} == {"done"}
+    assert len(seen[-1]) == 2
+    assert any(name.name.startswith("events") for name in Path(job.tensorboard).iterdir())
+
+
+def fails(ranks: Ranks, reporter: Reporter) -> None:
+    if ranks.rank == 1:
+        raise ValueError("the disk of rank one is full")
+    while True:  # waits for a rank that will never come
+        time.sleep(0.2)
+        reporter.update(state="running")
+
+
+def dies(ranks: Ranks, reporter: Reporter) -> None:
+    reporter.update(state="running", epoch=1, step=3)
+    if ranks.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while True:
+        time.sleep(0.2)
+        reporter.update(state="running")
+
+
+def stands_still(ranks: Ranks, reporter: Reporter) -> None:
+    reporter.update(state="running", epoch=1, step=4)
+    while True:
+        time.sleep(0.2)
+        if ranks.rank == 0:
+            reporter.update(state="running")
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "message"),
+    [
+        (fails, {}, r"rank 1 on .*: ValueError: the disk of rank one is full"),
+        (dies, {"lost_timeout": 10}, r"rank 1 on .*, epoch 1, step 3 .*ended without a word"),
+        (stands_still, {"stall_timeout": 5}, r"rank 1 did not move on for stall_timeout \(5 s\)"),
+    ],
+    ids=["raises", "killed", "stalls"],
+)
+@pytest.mark.parametrize("launcher", ["horovod", "torch"])
+def test_a_rank_that_is_lost_ends_the_job_with_which_and_why(
+    spark: SparkSession, tmp_path: Path, launcher: str, task, settings: dict, message: str
+):
+    began = time.time()
+    with pytest.raises(TrainingFailed, match=message):
+        start(spark, tmp_path, LaunchSettings(launcher=launcher, **PAIR, **settings), task)
+    assert time.time() - began < 150  # a bound on a hang, not a timing
+    assert spark.range(10).count() == 10  # and Spark is free again
+
+
+def test_more_ranks_than_slots_is_said_before_anything_starts(spark: SparkSession, tmp_path: Path):
+    with pytest.raises(UserError, match=r"num_processes is 3, but Spark has 2 task slots"):
+        start(spark, tmp_path, LaunchSettings(num_processes=3), fails)

@@ -1,0 +1,52 @@
+"""Small made-up lakes for the stages that rank: vectors and interactions put straight into their tables."""
+
+import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from pyspark.sql import DataFrame, SparkSession
+
+from recspark.lake import Lake
+from recspark.stages.candidates import CandidatesConfig
+from recspark.stages.embed import EmbedConfig
+from recspark.stages.evaluate import EvaluateConfig
+from recspark.stages.factorize import FactorizeConfig
+from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEM_VECTORS, USER_VECTORS, Table
+
+Event = tuple  # user, item, split
+
+
+def new_lake(path: Path) -> Lake:
+    return Lake(str(path / "lake"), datetime.date(2026, 11, 24))
+
+
+def settings(candidates: CandidatesConfig, evaluate: EvaluateConfig | None = None, size: int = 2) -> SimpleNamespace:
+    """What a Deployment has of use to these stages."""
+    return SimpleNamespace(
+        seed=42, candidates=candidates, evaluate=evaluate, embed=EmbedConfig(blocks=2),
+        factorize=FactorizeConfig(embedding_size=size),
+    )
+
+
+def table_frame(spark: SparkSession, table: Table, rows: list[tuple], user_type: str = "bigint",
+                item_type: str = "bigint") -> DataFrame:
+    types = {"user_id": user_type, "item_id": item_type}
+    return spark.createDataFrame(rows, ", ".join(f"{c.name} {types.get(c.name, c.type)}" for c in table.columns)).coalesce(1)
+
+
+def write_world(spark: SparkSession, lake: Lake, users: dict, items: dict, events: list[Event], user_type: str = "bigint",
+                item_type: str = "bigint", priors: dict | None = None, priors_before: dict | None = None) -> None:
+    """users, items, priors: id -> vector. An item is as warm as its train events say."""
+    train = [item for _, item, split in events if split == "train"]
+    listed = {i: np.asarray(v, np.float32).tolist() for i, v in items.items()}
+    after = {i: np.asarray(v, np.float32).tolist() for i, v in (priors or items).items()}
+    before = {i: np.asarray(v, np.float32).tolist() for i, v in (priors_before or priors or items).items()}
+    frames = {
+        ITEM_VECTORS: [(i, v, after[i], train.count(i), f"text-{i}", "model") for i, v in listed.items()],
+        ITEM_FACTORS: [(i, train.count(i), v, before[i]) for i, v in listed.items()],
+        USER_VECTORS: [(u, np.asarray(v, np.float32).tolist(), 1, "model") for u, v in users.items()],
+        INTERACTIONS: [(u, i, order, None, None, 1.0, None, split) for order, (u, i, split) in enumerate(events)],
+    }
+    for table, rows in frames.items():
+        lake.write(table_frame(spark, table, rows, user_type, item_type), table)
