@@ -1,20 +1,29 @@
 """`recspark run | <stage> | show user | show item | doctor`."""
 
 import datetime
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from recspark import __version__
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False,
-                  help="A nightly batch recommender on Spark with a fine-tuned language model.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A nightly batch recommender on Spark with a fine-tuned language model.",
+)
 show = typer.Typer(no_args_is_help=True, help="Print what a person would want to see of a user or an item.")
 app.add_typer(show, name="show")
 
 ConfigOption = Annotated[str, typer.Option("--config", help="the deployment's YAML")]
-DateOption = Annotated[Optional[datetime.datetime], typer.Option("--run-date", formats=["%Y-%m-%d"], help="default: today")]
-SetOption = Annotated[Optional[list[str]], typer.Option("--set", metavar="a.b=c", help="override a setting; may be repeated")]
+DateOption = Annotated[
+    datetime.datetime | None, typer.Option("--run-date", formats=["%Y-%m-%d"], help="default: today")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=c", help="override a setting; may be repeated")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="warnings and errors only")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", help="stack traces, and what Spark has to say")]
 
@@ -24,10 +33,15 @@ def day(given: datetime.datetime | None) -> datetime.date:
 
 
 @app.command()
-def run(config: ConfigOption, run_date: DateOption = None,
-        start: Annotated[Optional[str], typer.Option("--from", metavar="STAGE", help="first stage")] = None,
-        stop: Annotated[Optional[str], typer.Option("--to", metavar="STAGE", help="last stage")] = None,
-        overrides: SetOption = None, quiet: QuietOption = False, verbose: VerboseOption = False) -> None:
+def run(
+    config: ConfigOption,
+    run_date: DateOption = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="first stage")] = None,
+    stop: Annotated[str | None, typer.Option("--to", metavar="STAGE", help="last stage")] = None,
+    overrides: SetOption = None,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+) -> None:
     """Run the pipeline's stages in order, in one Spark application."""
     from recspark import runner
 
@@ -51,27 +65,48 @@ def chosen(start: str | None, stop: str | None) -> list[str]:
 
 
 @show.command("user")
-def show_user(user_id: str, config: ConfigOption, run_date: DateOption = None, overrides: SetOption = None,
-              top: Annotated[int, typer.Option(help="rows of each list")] = 10) -> None:
+def show_user(
+    user_id: str,
+    config: ConfigOption,
+    run_date: DateOption = None,
+    overrides: SetOption = None,
+    top: Annotated[int, typer.Option(help="rows of each list")] = 10,
+) -> None:
     """A user's history and recommendations, with titles and scores."""
-    from recspark import runner, show as shown
+    from recspark import runner
+    from recspark import show as shown
 
-    raise typer.Exit(runner.guard(lambda: shown.user(config, run_date.date() if run_date else None, overrides or [], user_id, top), False))
+    raise typer.Exit(
+        runner.guard(
+            lambda: shown.user(config, run_date.date() if run_date else None, overrides or [], user_id, top), False
+        )
+    )
 
 
 @show.command("item")
-def show_item(item_id: str, config: ConfigOption, run_date: DateOption = None, overrides: SetOption = None,
-              top: Annotated[int, typer.Option(help="rows of each list")] = 10) -> None:
+def show_item(
+    item_id: str,
+    config: ConfigOption,
+    run_date: DateOption = None,
+    overrides: SetOption = None,
+    top: Annotated[int, typer.Option(help="rows of each list")] = 10,
+) -> None:
     """An item's text, and the items nearest to it."""
-    from recspark import runner, show as shown
+    from recspark import runner
+    from recspark import show as shown
 
-    raise typer.Exit(runner.guard(lambda: shown.item(config, run_date.date() if run_date else None, overrides or [], item_id, top), False))
+    raise typer.Exit(
+        runner.guard(
+            lambda: shown.item(config, run_date.date() if run_date else None, overrides or [], item_id, top), False
+        )
+    )
 
 
 @app.command()
 def doctor(config: ConfigOption, overrides: SetOption = None, verbose: VerboseOption = False) -> None:
     """Check, before a night is wasted, that this machine and this configuration can run it."""
-    from recspark import doctor as check, runner
+    from recspark import doctor as check
+    from recspark import runner
 
     raise typer.Exit(runner.guard(lambda: check.run(config, overrides or []), verbose))
 

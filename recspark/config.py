@@ -81,7 +81,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"configuration {path} does not exist; give one with --config, such as conf/demo.yaml") from None
+        raise UserError(
+            f"configuration {path} does not exist; give one with --config, such as conf/demo.yaml"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"configuration {path} cannot be read: {error}") from None
     except yaml.YAMLError as error:
@@ -123,7 +125,9 @@ def substitute_environment(node: Any, path: str, mistakes: list[str]) -> Any:
     def value(match: re.Match[str]) -> str:
         found = os.environ.get(match[1], match[2])
         if found is None:
-            mistakes.append(f"{path}: environment variable {match[1]} is not set; set it, or write ${{{match[1]}:-default}}")
+            mistakes.append(
+                f"{path}: environment variable {match[1]} is not set; set it, or write ${{{match[1]}:-default}}"
+            )
         return found or ""
 
     return ENV_PATTERN.sub(value, node)
@@ -163,7 +167,11 @@ def classes_in(annotation: Any) -> list[type[BaseModel]]:
     """The settings classes named anywhere in a type annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if typing.get_origin(annotation) is typing.Annotated or isinstance(annotation, types.UnionType) or typing.get_args(annotation):
+    if (
+        typing.get_origin(annotation) is typing.Annotated
+        or isinstance(annotation, types.UnionType)
+        or typing.get_args(annotation)
+    ):
         return [c for inner in typing.get_args(annotation) for c in classes_in(inner)]
     return []
 

@@ -136,7 +136,9 @@ class Lake:
         check(df, table).write.partitionBy(*table.folders).parquet(self.path(staged))
         written = df.sparkSession.read.schema(check(df, table).schema).parquet(self.path(staged))
         rows = verify_rows(written, table)
-        self._put_json(f"{staged}/{MANIFEST}", self._new_manifest(table.name, rows, began, schema=written.schema.simpleString()))
+        self._put_json(
+            f"{staged}/{MANIFEST}", self._new_manifest(table.name, rows, began, schema=written.schema.simpleString())
+        )
         self._publish(staged, self._partition(table.name))
         self.traffic.append(Traffic("write", table.name, rows, self.table_path(table)))
         return check(df.sparkSession.read.parquet(self.table_path(table)), table)
@@ -189,7 +191,9 @@ class Lake:
 
     # ---- beneath
 
-    def record_stage(self, stage: str, rows_in: dict[str, int], rows_out: dict[str, int | None], seconds: float) -> None:
+    def record_stage(
+        self, stage: str, rows_in: dict[str, int], rows_out: dict[str, int | None], seconds: float
+    ) -> None:
         """Keep what a stage read, wrote and took; the report shows it."""
         facts = {"stage": stage, "rows_in": rows_in, "rows_out": rows_out, "seconds": round(seconds, 3)}
         self.write_file(f"logs/run_date={self.run_date}/stage-{stage}.json", json.dumps(facts))
@@ -251,11 +255,15 @@ class Lake:
 def verify_rows(written: DataFrame, table: Table) -> int:
     """Number of rows; UserError if a column that may not be null is, or the key is not unique."""
     needed = [c.name for c in table.columns if not c.nullable]
-    counts = written.agg(F.count(F.lit(1)).alias("rows"), *(F.count_if(F.col(c).isNull()).alias(c) for c in needed)).first()
+    counts = written.agg(
+        F.count(F.lit(1)).alias("rows"), *(F.count_if(F.col(c).isNull()).alias(c) for c in needed)
+    ).first()
     assert counts is not None  # an aggregate without groups has one row
     nulls = {c: counts[c] for c in needed if counts[c]}
     if nulls:
-        raise UserError(f"table {table.name}: null where none may be: " + ", ".join(f"{c} in {n} rows" for c, n in nulls.items()))
+        raise UserError(
+            f"table {table.name}: null where none may be: " + ", ".join(f"{c} in {n} rows" for c, n in nulls.items())
+        )
     if table.key:
         twice = written.groupBy(*table.key).count().where("count > 1").first()
         if twice is not None:

@@ -43,7 +43,11 @@ def open_lake(config_path: str, overrides: list[str], run_date: datetime.date | 
     if run_date is None and dates:
         lake.run_date = dates[-1]
     if lake.run_date not in dates:
-        found = f"it has {', '.join(map(str, dates))}; give --run-date" if dates else "run the pipeline first (recspark run)"
+        found = (
+            f"it has {', '.join(map(str, dates))}; give --run-date"
+            if dates
+            else "run the pipeline first (recspark run)"
+        )
         asked = f" of run date {run_date}" if run_date else ""
         raise UserError(f"table {table.name}{asked} is not in the lake {lake.root}; {found}")
     return lake
@@ -104,9 +108,15 @@ class Lookup:
         best: list[tuple[Any, float]] = []
         unit = vector / max(float(np.linalg.norm(vector)), 1e-12)
         for batch in self.dataset.to_batches(columns=["item_id", column]):
-            rows = batch.column(column).flatten().to_numpy().reshape(len(batch), -1) if len(batch) else np.empty((0, len(unit)))
+            rows = (
+                batch.column(column).flatten().to_numpy().reshape(len(batch), -1)
+                if len(batch)
+                else np.empty((0, len(unit)))
+            )
             cosines = rows @ unit / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
-            first = np.argsort(-cosines, kind="stable")[: k + 1]
+            # All that tie with the last of the batch's best stay in: ids decide between them.
+            least = np.partition(cosines, -(k + 1))[-(k + 1)] if len(cosines) > k else -np.inf
+            first = np.flatnonzero(cosines >= least)
             ids = batch.column("item_id").take(pa.array(first)).to_pylist()
             found = [(i, float(c)) for i, c in zip(ids, cosines[first], strict=True) if i != skip]
             best = sorted([*best, *found], key=lambda pair: (-pair[1], pair[0]))[:k]
@@ -138,7 +148,15 @@ def near_ids(ids: pa.ChunkedArray, value: Any) -> list[Any]:
         order = order.append_column("length", length)
         place = pc.or_(pc.less(length, len(value)), pc.and_(pc.equal(length, len(value)), place))
     below, above = order.filter(place), order.filter(pc.invert(place))
-    before = pc.select_k_unstable(below, NEAR, [(key, "descending") for key in keys]) if len(below) else pa.array([], pa.int64())
-    after = pc.select_k_unstable(above, NEAR, [(key, "ascending") for key in keys]) if len(above) else pa.array([], pa.int64())
+    before = (
+        pc.select_k_unstable(below, NEAR, [(key, "descending") for key in keys])
+        if len(below)
+        else pa.array([], pa.int64())
+    )
+    after = (
+        pc.select_k_unstable(above, NEAR, [(key, "ascending") for key in keys])
+        if len(above)
+        else pa.array([], pa.int64())
+    )
     found = [*reversed(below.take(before)["id"].to_pylist()), *above.take(after)["id"].to_pylist()]
     return list(dict.fromkeys([*like, *found]))

@@ -14,6 +14,7 @@ from recspark import session
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.pipeline import STAGES, Deployment
+from recspark.stages.publish import PublishRefused
 from recspark.story import open_log
 from recspark.training.launcher import TrainingFailed
 
@@ -34,7 +35,8 @@ class Request:
 def run(request: Request, names: Sequence[str]) -> None:
     """Run the named stages, in order.
 
-    Raises UserError for what the user can mend, TrainingFailed if ranks failed; the tables of earlier stages stay.
+    Raises UserError for what the user can mend, TrainingFailed if ranks failed, PublishRefused if the lists fail their
+    checks; the tables of earlier stages stay.
     """
     deployment = configuration.load(request.config, Deployment, list(request.overrides))
     lake = Lake(deployment.lake, request.run_date, facts={"settings": configuration.dump(deployment, request.config)})
@@ -67,8 +69,14 @@ def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: st
     rows_in = {t.name: t.rows for t in traffic if t.action == "read" and t.rows is not None}
     rows_out = {t.name: t.rows for t in traffic if t.action == "write"}
     wrote = ", ".join(n if rows is None else f"{n} {rows:,}" for n, rows in rows_out.items())
-    log.info("[%s] %s: wrote %s; %.1f s", position, name, wrote, seconds,
-             extra={"stage": name, "event": "end", "rows_in": rows_in, "rows_out": rows_out, "seconds": round(seconds, 3)})
+    log.info(
+        "[%s] %s: wrote %s; %.1f s",
+        position,
+        name,
+        wrote,
+        seconds,
+        extra={"stage": name, "event": "end", "rows_in": rows_in, "rows_out": rows_out, "seconds": round(seconds, 3)},
+    )
     lake.record_stage(name, rows_in, rows_out, seconds)
 
 
@@ -79,7 +87,7 @@ def guard(act, verbose: bool) -> int:  # type: ignore[no-untyped-def]
     except UserError as error:
         tell(error, verbose)
         return USER_MISTAKE
-    except TrainingFailed as error:
+    except (TrainingFailed, PublishRefused) as error:
         tell(error, verbose)
         return FAILURE
     except KeyboardInterrupt:
@@ -95,8 +103,9 @@ def guard(act, verbose: bool) -> int:  # type: ignore[no-untyped-def]
 
 
 def tell(error: BaseException, verbose: bool) -> None:
-    log.error("%s", error)
-    if not log.handlers:
+    if log.handlers:
+        log.error("%s", error)
+    else:  # before the run had a log
         print(f"recspark: {error}", file=sys.stderr)
     if verbose:
         traceback.print_exception(error)
@@ -113,10 +122,16 @@ def user_error_in(error: BaseException) -> UserError | None:
 
 def submit(stage: str) -> None:
     """What a job does: one stage, its settings from the command line. Exits with the code of `guard`."""
-    parser = argparse.ArgumentParser(description=STAGES[stage].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=STAGES[stage].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", required=True, help="the deployment's YAML")
-    parser.add_argument("--run-date", type=datetime.date.fromisoformat, default=datetime.date.today(), help="YYYY-MM-DD; today")
-    parser.add_argument("--set", action="append", default=[], metavar="a.b=c", dest="overrides", help="override a setting")
+    parser.add_argument(
+        "--run-date", type=datetime.date.fromisoformat, default=datetime.date.today(), help="YYYY-MM-DD; today"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="a.b=c", dest="overrides", help="override a setting"
+    )
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()

@@ -43,11 +43,9 @@ DEFAULTS = {
 def build(settings: SparkSettings, app_name: str = "recspark") -> SparkSession:
     """The session of this process; an already running one is used as it is."""
     given = SparkConf()  # holds what spark-submit and spark-defaults said
-    wanted = {**DEFAULTS, **settings.conf}
-    if settings.master:
-        wanted["spark.master"] = settings.master
-    wanted["spark.driver.memory"] = settings.driver_memory
-    for key, value in wanted.items():
+    if settings.master and given.get("spark.master", "local[*]") == "local[*]":  # what spark-submit says if nobody does
+        given.set("spark.master", settings.master)
+    for key, value in {**DEFAULTS, "spark.driver.memory": settings.driver_memory, **settings.conf}.items():
         if key in settings.conf or not given.contains(key):
             given.set(key, value)
     threads = given.get("spark.task.cpus", "1")

@@ -14,6 +14,7 @@ from recspark.lake import Lake
 from recspark.lookup import Lookup, open_lake
 from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USERS
 
+LONGEST_ID = 40  # characters of an id; a UUID has 36
 LONGEST_TEXT = 600  # characters of an item's text that are printed
 SIDE_BY_SIDE = 100  # columns of terminal from which two lists stand beside each other
 
@@ -31,14 +32,21 @@ def user(config_path: str, run_date: datetime.date | None, overrides: list[str],
     about = Lookup(lake, USERS).with_id("user_id", who, ["attributes"])[0]
 
     events = interactions.with_id("user_id", who, ["item_id", "order_key", "event_time", "rating", "split"])
-    listed = sorted(Lookup(lake, RECOMMENDATIONS).with_id("user_id", who, ["rank", "item_id", "score"]), key=lambda r: r["rank"])
-    past = sorted((e for e in events if e["split"] != "test"), key=lambda e: (e["order_key"], str(e["item_id"])), reverse=True)
+    listed = sorted(
+        Lookup(lake, RECOMMENDATIONS).with_id("user_id", who, ["rank", "item_id", "score"]),
+        key=lambda r: r["rank"],
+    )
+    past = sorted(
+        (e for e in events if e["split"] != "test"),
+        key=lambda e: (e["order_key"], str(e["item_id"])),
+        reverse=True,
+    )
     later = {e["item_id"] for e in events if e["split"] == "test"}
     shown = [row["item_id"] for row in (*past[:top], *listed[:top])]
     titles = titles_of(items, shown)
 
     console = Console(highlight=False)
-    console.print(heading(f"User {plain(who)}", lake))
+    console.print(heading(f"User {plain(who)}", lake), no_wrap=True, overflow="ellipsis")
     if about["attributes"]:
         console.print(Text(", ".join(f"{name} {plain(value)}" for name, value in about["attributes"]), "dim"))
     console.print(caption("History, newest first", len(past), top))
@@ -63,7 +71,7 @@ def item(config_path: str, run_date: datetime.date | None, overrides: list[str],
     titles = titles_of(items, [i for pairs in near.values() for i, _ in pairs])
 
     console = Console(highlight=False)
-    console.print(heading(f"Item {plain(which)}", lake))
+    console.print(heading(f"Item {plain(which)}", lake), no_wrap=True, overflow="ellipsis")
     console.print(facts_table(about, events))
     by_text = Group(Text("Nearest by text", "bold"), near_table(near["prior"], titles))
     by_both = Group(Text("Nearest by text and events", "bold"), near_table(near["vector"], titles))
@@ -86,7 +94,11 @@ def afterwards(listed: Rows, later: set[Any]) -> str:
     if not later:
         return "Nothing is held out of this user's events, so nobody knows what was chosen later."
     hits = [row["rank"] for row in listed if row["item_id"] in later]
-    found = f"{len(hits)} of them among the {len(listed)} recommended, the first at rank {hits[0]}" if hits else "none of them recommended"
+    found = (
+        f"{len(hits)} of them among the {len(listed)} recommended, the first at rank {hits[0]}"
+        if hits
+        else "none of them recommended"
+    )
     return f"Later chose {len(later)} held-out item{'s' if len(later) > 1 else ''}: {found}."
 
 
@@ -94,7 +106,7 @@ def afterwards(listed: Rows, later: set[Any]) -> str:
 
 
 def heading(what: str, lake: Lake) -> Text:
-    return Text.assemble((what, "bold"), ("  ", ""), (f"{lake.run_date}, {lake.root}", "dim"), overflow="ellipsis", no_wrap=True)
+    return Text.assemble((what, "bold"), ("  ", ""), (f"{lake.run_date}, {lake.root}", "dim"))
 
 
 def caption(name: str, rows: int, top: int) -> Text:
@@ -108,7 +120,13 @@ def grid(*headers: tuple[str, str]) -> Grid:
         if kind == "text":
             table.add_column(name, ratio=1, no_wrap=True, overflow="ellipsis")
         else:
-            table.add_column(name, justify="right" if kind == "number" else "left", no_wrap=True, overflow="ellipsis", max_width=18)
+            table.add_column(
+                name,
+                justify="right" if kind == "number" else "left",
+                no_wrap=True,
+                overflow="ellipsis",
+                max_width=LONGEST_ID,
+            )
     return table
 
 
@@ -117,12 +135,23 @@ def history_table(events: Rows, titles: dict[Any, str]) -> RenderableType:
     if not events:
         return Text("  nothing yet: the list is the average user's", "dim")
     dated, rated = (any(e[name] is not None for e in events) for name in ("event_time", "rating"))
-    headers = [("date", "left")] * dated + [("title", "text"), ("item", "left")] + [("rating", "number")] * rated + [("split", "left")]
+    headers = (
+        [("date", "left")] * dated
+        + [("title", "text"), ("item", "left")]
+        + [("rating", "number")] * rated
+        + [("split", "left")]
+    )
     table = grid(*headers)
     for event in events:
         date = [Text(f"{event['event_time']:%Y-%m-%d}" if event["event_time"] else "")] * dated
         rating = [Text(f"{event['rating']:g}" if event["rating"] is not None else "")] * rated
-        table.add_row(*date, Text(titles[event["item_id"]]), Text(plain(event["item_id"]), "dim"), *rating, Text(event["split"], "dim"))
+        table.add_row(
+            *date,
+            Text(titles[event["item_id"]]),
+            Text(plain(event["item_id"]), "dim"),
+            *rating,
+            Text(event["split"], "dim"),
+        )
     return table
 
 
@@ -130,11 +159,21 @@ def list_table(listed: Rows, titles: dict[Any, str], later: set[Any]) -> Rendera
     """A row an item of the list; a mark where the user chose it later."""
     if not listed:
         return Text("  no list: the user had no vector when the lists were made", "dim")
-    table = grid(("rank", "number"), ("title", "text"), ("item", "left"), ("score", "number"), *([("chosen later", "left")] if later else []))
+    table = grid(
+        ("rank", "number"),
+        ("title", "text"),
+        ("item", "left"),
+        ("score", "number"),
+        *([("chosen later", "left")] if later else []),
+    )
     for row in listed:
         chosen = row["item_id"] in later
-        cells = [Text(str(row["rank"])), Text(titles[row["item_id"]], "bold green" if chosen else ""), Text(plain(row["item_id"]), "dim"),
-                 Text(f"{row['score']:.4f}")]
+        cells = [
+            Text(str(row["rank"])),
+            Text(titles[row["item_id"]], "bold green" if chosen else ""),
+            Text(plain(row["item_id"]), "dim"),
+            Text(f"{row['score']:.4f}"),
+        ]
         table.add_row(*cells, *([Text("✓ yes" if chosen else "", "green")] if later else []))
     return table
 
@@ -150,7 +189,10 @@ def facts_table(about: dict[str, Any], events: Rows) -> Grid:
         ("text", text[:LONGEST_TEXT] + long),
         *((name, plain(value)) for name, value in about["attributes"]),
         ("tokens", f"{len(about['token_ids']):,}"),
-        ("events", f"{len(events):,} ({counts})" if events else "none: a cold item, placed by its text alone"),
+        (
+            "events",
+            f"{len(events):,} ({counts})" if events else "none: a cold item, placed by its text alone",
+        ),
     ]
     table = Grid.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True, overflow="ellipsis", max_width=18)

@@ -17,7 +17,9 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         extra = {name: getattr(record, name) for name in RECORD_FIELDS if hasattr(record, name)}
         when = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
-        return json.dumps({"time": when, "level": record.levelname, "message": record.getMessage(), **extra}, default=str)
+        return json.dumps(
+            {"time": when, "level": record.levelname, "message": record.getMessage(), **extra}, default=str
+        )
 
 
 class Terminal(logging.Formatter):

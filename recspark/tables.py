@@ -117,7 +117,10 @@ _TEXT_VECTOR_COLUMNS = (
     Column("vector", "array<float>", "unit length"),
 )
 BASE_TEXT_VECTORS = Table(
-    "base_text_vectors", "Vectors of distinct texts under the encoder as it came.", _TEXT_VECTOR_COLUMNS, key=("text_hash",)
+    "base_text_vectors",
+    "Vectors of distinct texts under the encoder as it came.",
+    _TEXT_VECTOR_COLUMNS,
+    key=("text_hash",),
 )
 TEXT_VECTORS = Table(
     "text_vectors", "Vectors of distinct texts under the fine-tuned encoder.", _TEXT_VECTOR_COLUMNS, key=("text_hash",)

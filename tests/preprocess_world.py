@@ -22,9 +22,7 @@ Rows = list[dict[str, Any]]
 
 def twenty_events() -> Rows:
     """Users u0 to u3 meet items i0 to i4, one event a second: the event of second t is of user t % 4 and item t // 4."""
-    return [
-        {"user_id": f"u{t % 4}", "item_id": f"i{t // 4}", "timestamp": 1_000_000_000 + t} for t in range(20)
-    ]
+    return [{"user_id": f"u{t % 4}", "item_id": f"i{t // 4}", "timestamp": 1_000_000_000 + t} for t in range(20)]
 
 
 def six_items() -> Rows:

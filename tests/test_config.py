@@ -49,7 +49,9 @@ def test_unknown_key_in_a_union_member_names_the_nearest_of_that_member():
 
 
 def test_unknown_key_like_no_other_lists_the_valid_ones():
-    assert mistakes({"name": "x", "section": {"zzz": 3}}) == ["section.zzz: unknown key; valid keys: score, tags, top_k"]
+    assert mistakes({"name": "x", "section": {"zzz": 3}}) == [
+        "section.zzz: unknown key; valid keys: score, tags, top_k"
+    ]
 
 
 def test_wrong_kind_lists_the_right_ones():
@@ -66,7 +68,9 @@ def test_all_mistakes_come_at_once():
 
 
 def test_override_is_read_as_yaml_and_makes_missing_sections():
-    assert parse({"name": "x"}, Whole, ["section.top_k=7", "section.tags=[a, b]"]).section == Section(top_k=7, tags=("a", "b"))
+    assert parse({"name": "x"}, Whole, ["section.top_k=7", "section.tags=[a, b]"]).section == Section(
+        top_k=7, tags=("a", "b")
+    )
 
 
 def test_environment_is_filled_in_and_never_dumped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

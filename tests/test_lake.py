@@ -39,7 +39,7 @@ def test_other_dates_are_left_alone(spark: SparkSession, lake: Lake):
 
 def test_a_failed_write_leaves_the_old_table_in_place(spark: SparkSession, lake: Lake):
     lake.write(lists(spark, ("u", 1, "a", 0.5)), CANDIDATES)
-    with pytest.raises(UserError, match="key .* is not unique"):
+    with pytest.raises(UserError, match=r"key .* is not unique"):
         lake.write(lists(spark, ("v", 1, "a", 0.5), ("v", 1, "b", 0.5)), CANDIDATES)
     assert lake.read(spark, CANDIDATES).first()["user_id"] == "u"
 
@@ -65,7 +65,10 @@ def test_the_manifest_keeps_rows_settings_inputs_and_version(spark: SparkSession
     lake = Lake(str(tmp_path / "a lake"), datetime.date(2026, 1, 2), facts={"settings": {"seed": 7}})
     lake.write(lists(spark, ("u", 1, "a", 0.5)), CANDIDATES)
     lake.read(spark, CANDIDATES)
-    lake.write(spark.createDataFrame([], "epoch int, train_loss double, valid_loss double, examples bigint, seconds double"), TRAINING_LOG)
+    lake.write(
+        spark.createDataFrame([], "epoch int, train_loss double, valid_loss double, examples bigint, seconds double"),
+        TRAINING_LOG,
+    )
     manifest = lake.manifest(TRAINING_LOG)
     assert (manifest["rows"], manifest["settings"], list(manifest["inputs"])) == (0, {"seed": 7}, ["candidates"])
     assert {"code_version", "schema", "seconds", "written_at", "run_date"} <= set(manifest)

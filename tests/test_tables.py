@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from pyspark.sql import SparkSession
 
@@ -31,3 +33,13 @@ def test_every_table_says_what_it_and_its_columns_mean():
 
 def test_keys_and_folders_are_columns():
     assert all({*t.key, *t.folders} <= set(t.column_names) for t in TABLES.values())
+
+
+def test_the_page_of_the_tables_says_what_the_code_says():
+    import sys
+
+    repository = Path(__file__).parent.parent
+    sys.path.insert(0, str(repository / "tools"))
+    from make_tables_doc import document
+
+    assert (repository / "docs" / "tables.md").read_text(encoding="utf-8") == document()

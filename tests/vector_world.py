@@ -24,19 +24,34 @@ def new_lake(path: Path) -> Lake:
 def settings(candidates: CandidatesConfig, evaluate: EvaluateConfig | None = None, size: int = 2) -> SimpleNamespace:
     """What a Deployment has of use to these stages."""
     return SimpleNamespace(
-        seed=42, candidates=candidates, evaluate=evaluate, embed=EmbedConfig(blocks=2),
+        seed=42,
+        candidates=candidates,
+        evaluate=evaluate,
+        embed=EmbedConfig(blocks=2),
         factorize=FactorizeConfig(embedding_size=size),
     )
 
 
-def table_frame(spark: SparkSession, table: Table, rows: list[tuple], user_type: str = "bigint",
-                item_type: str = "bigint") -> DataFrame:
+def table_frame(
+    spark: SparkSession, table: Table, rows: list[tuple], user_type: str = "bigint", item_type: str = "bigint"
+) -> DataFrame:
     types = {"user_id": user_type, "item_id": item_type}
-    return spark.createDataFrame(rows, ", ".join(f"{c.name} {types.get(c.name, c.type)}" for c in table.columns)).coalesce(1)
+    return spark.createDataFrame(
+        rows, ", ".join(f"{c.name} {types.get(c.name, c.type)}" for c in table.columns)
+    ).coalesce(1)
 
 
-def write_world(spark: SparkSession, lake: Lake, users: dict, items: dict, events: list[Event], user_type: str = "bigint",
-                item_type: str = "bigint", priors: dict | None = None, priors_before: dict | None = None) -> None:
+def write_world(
+    spark: SparkSession,
+    lake: Lake,
+    users: dict,
+    items: dict,
+    events: list[Event],
+    user_type: str = "bigint",
+    item_type: str = "bigint",
+    priors: dict | None = None,
+    priors_before: dict | None = None,
+) -> None:
     """users, items, priors: id -> vector. An item is as warm as its train events say."""
     train = [item for _, item, split in events if split == "train"]
     listed = {i: np.asarray(v, np.float32).tolist() for i, v in items.items()}

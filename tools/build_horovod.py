@@ -161,17 +161,13 @@ def raise_cxx_standard(source: Path) -> None:
         text = (source / name).read_text()
         raised = text.replace("set(CMAKE_CXX_STANDARD 14)", "set(CMAKE_CXX_STANDARD 20)")
         if raised == text:
-            raise SystemExit(
-                f"set-up: {name} of Horovod {version()} has no `set(CMAKE_CXX_STANDARD 14)` to raise"
-            )
+            raise SystemExit(f"set-up: {name} of Horovod {version()} has no `set(CMAKE_CXX_STANDARD 14)` to raise")
         (source / name).write_text(raised)
 
 
 def build_variables(cmake: Path, gpu: dict[str, str]) -> dict[str, str]:
     """The environment of the build. The calling make's flags must not reach the build's own make."""
-    inherited = {
-        k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
-    }
+    inherited = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")}
     jobs = min(8, len(os.sched_getaffinity(0)))
     path = f"{cmake}{os.pathsep}{inherited.get('PATH', os.defpath)}"
     return {**inherited, **BUILD_SETTINGS, **gpu, "PATH": path, "MAKEFLAGS": f"-j{jobs}"}

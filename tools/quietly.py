@@ -50,9 +50,7 @@ def run(
         except KeyboardInterrupt:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()
-            raise SystemExit(
-                f"\nset-up: interrupted while {name}; the same command begins that step anew"
-            ) from None
+            raise SystemExit(f"\nset-up: interrupted while {name}; the same command begins that step anew") from None
     if sys.stdout.isatty():
         print("\r\x1b[K", end="")
     if process.returncode != 0:

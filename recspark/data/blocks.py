@@ -8,7 +8,7 @@ the order of the ids, so a result does not depend on how Spark scheduled the wor
 Factor blocks are frames (block int, matrix binary): float32 rows in the order of the index.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -51,7 +51,9 @@ class Links:
         users = index_ids(pairs.select(F.col("user_id").alias("id")).distinct(), blocks)
         self.user_index = keep(users, f"{scratch}/user_index")
         self.item_index = keep(index_ids(items.select(F.col("item_id").alias("id")), blocks), f"{scratch}/item_index")
-        located = pairs.join(prefixed(self.user_index, "user"), "user_id").join(prefixed(self.item_index, "item"), "item_id")
+        located = pairs.join(prefixed(self.user_index, "user"), "user_id").join(
+            prefixed(self.item_index, "item"), "item_id"
+        )
         places = ("user_block", "user_local", "item_block", "item_local")
         self.located = keep(located.select(*places, F.col("weight").cast("float")), f"{scratch}/located")
 
@@ -74,18 +76,27 @@ def index_ids(ids: DataFrame, blocks: int) -> DataFrame:
 
 
 def prefixed(index: DataFrame, side: str) -> DataFrame:
-    return index.select(F.col("id").alias(f"{side}_id"), F.col("block").alias(f"{side}_block"), F.col("local").alias(f"{side}_local"))
+    return index.select(
+        F.col("id").alias(f"{side}_id"), F.col("block").alias(f"{side}_block"), F.col("local").alias(f"{side}_local")
+    )
 
 
 def build_side(located: DataFrame, rows: str, columns: str, index: DataFrame, scratch: str) -> Side:
     """Pack the located pairs by blocks of one side, and list the routes that bring it the other side's vectors."""
     links = located.select(
-        F.col(f"{rows}_block").alias("block"), F.col(f"{rows}_local").alias("local"),
-        F.col(f"{columns}_block").alias("source_block"), F.col(f"{columns}_local").alias("source_local"), "weight",
+        F.col(f"{rows}_block").alias("block"),
+        F.col(f"{rows}_local").alias("local"),
+        F.col(f"{columns}_block").alias("source_block"),
+        F.col(f"{columns}_local").alias("source_local"),
+        "weight",
     )
     sizes = index.groupBy("block").agg(F.count(F.lit(1)).alias("rows"))
-    packed = sizes.groupBy("block").cogroup(links.groupBy("block")).applyInPandas(
-        pack_block, "block int, rows int, indptr binary, source_block binary, source_local binary, weights binary"
+    packed = (
+        sizes.groupBy("block")
+        .cogroup(links.groupBy("block"))
+        .applyInPandas(
+            pack_block, "block int, rows int, indptr binary, source_block binary, source_local binary, weights binary"
+        )
     )
     routes = links.groupBy("source_block", "block").agg(F.sort_array(F.collect_set("source_local")).alias("locals"))
     return Side(index, keep(packed, f"{scratch}/packed"), keep(routes, f"{scratch}/routes"), index.count())
@@ -97,20 +108,32 @@ def pack_block(sizes: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
     indptr = np.zeros(rows + 1, np.int64)
     np.cumsum(np.bincount(links.local, minlength=rows), out=indptr[1:])
     source_block, source_local = links.source_block.to_numpy(np.int32), links.source_local.to_numpy(np.int32)
-    return pd.DataFrame({
-        "block": [block], "rows": [rows], "indptr": [indptr.tobytes()], "source_block": [source_block.tobytes()],
-        "source_local": [source_local.tobytes()], "weights": [links.weight.to_numpy(np.float32).tobytes()],
-    })
+    return pd.DataFrame(
+        {
+            "block": [block],
+            "rows": [rows],
+            "indptr": [indptr.tobytes()],
+            "source_block": [source_block.tobytes()],
+            "source_local": [source_local.tobytes()],
+            "weights": [links.weight.to_numpy(np.float32).tobytes()],
+        }
+    )
 
 
-def map_rows(side: Side, factors: DataFrame, kernel: Callable[[int, Rows, bytes | None], pd.DataFrame], schema: str,
-             size: int, extra: DataFrame | None = None) -> DataFrame:
+def map_rows(
+    side: Side,
+    factors: DataFrame,
+    kernel: Callable[[int, Rows, bytes | None], pd.DataFrame],
+    schema: str,
+    size: int,
+    extra: DataFrame | None = None,
+) -> DataFrame:
     """Apply `kernel(block, rows, extra matrix)` to every block of a side, with the other side's vectors at hand.
 
     factors: blocks of the other side, `size` numbers a row. extra: one more matrix a block of this side, such as priors.
     """
 
-    def gather(pieces: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def gather(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for piece in pieces:
             chosen = [
                 unpack(matrix, size)[wanted].tobytes()
@@ -143,7 +166,12 @@ def assemble(packed: pd.Series, messages: pd.DataFrame, size: int) -> Rows:
         indices[here] = offset + np.searchsorted(locals_, source_local[here])
         parts.append(unpack(message.matrix, size))
         offset += len(locals_)
-    return Rows(np.frombuffer(packed.indptr, np.int64), indices, np.frombuffer(packed.weights, np.float32), np.concatenate(parts))
+    return Rows(
+        np.frombuffer(packed.indptr, np.int64),
+        indices,
+        np.frombuffer(packed.weights, np.float32),
+        np.concatenate(parts),
+    )
 
 
 def unpack(matrix: bytes, size: int) -> Floats:
@@ -154,7 +182,7 @@ def unpack(matrix: bytes, size: int) -> Floats:
 def map_blocks(frame: DataFrame, compute: Callable[[Any], bytes]) -> DataFrame:
     """(block, matrix): `compute` on each row of a frame that has a row a block."""
 
-    def run(pieces: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def run(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for piece in pieces:
             yield pd.DataFrame({"block": piece.block, "matrix": [compute(row) for row in piece.itertuples()]})
 
@@ -168,7 +196,9 @@ def to_blocks(vectors: DataFrame, index: DataFrame, id_column: str, column: str 
         piece = piece.sort_values("local")
         if piece[column].isna().any():
             raise ValueError(f"{id_column} {piece.id[piece[column].isna()].iloc[0]} has no {column}")
-        return pd.DataFrame({"block": piece.block[:1], "matrix": [np.stack(list(piece[column])).astype(np.float32).tobytes()]})
+        return pd.DataFrame(
+            {"block": piece.block[:1], "matrix": [np.stack(list(piece[column])).astype(np.float32).tobytes()]}
+        )
 
     located = index.join(vectors.select(F.col(id_column).alias("id"), column), "id", "left")
     return located.select("block", "local", "id", column).groupBy("block").applyInPandas(pack, FACTORS)
@@ -182,7 +212,11 @@ def from_blocks(factors: DataFrame, index: DataFrame, id_column: str, size: int)
         matrix = unpack(matrices.matrix[0], size)
         return pd.DataFrame({"id": ids.sort_values("local").id.to_numpy(), "vector": list(matrix)})
 
-    rows = index.groupBy("block").cogroup(factors.groupBy("block")).applyInPandas(spread, f"id {id_type}, vector array<float>")
+    rows = (
+        index.groupBy("block")
+        .cogroup(factors.groupBy("block"))
+        .applyInPandas(spread, f"id {id_type}, vector array<float>")
+    )
     return rows.withColumnRenamed("id", id_column)
 
 
@@ -194,7 +228,9 @@ def sum_matrices(frame: DataFrame, column: str, fan_in: int = FAN_IN) -> NDArray
         return pd.DataFrame({"block": piece.parent[:1], "total": [np.asarray(total).tobytes()]})
 
     level = frame.select("block", F.col(column).alias("total"))
-    count = level.agg(F.max("block")).first()[0] + 1
+    last = level.agg(F.max("block")).first()
+    assert last is not None  # an aggregate without groups has one row
+    count = int(last[0]) + 1
     while count > fan_in:
         parents = level.withColumn("parent", F.floor(F.col("block") / fan_in).cast("int"))
         level = parents.groupBy("parent").applyInPandas(add, "block int, total binary")

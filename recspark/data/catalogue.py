@@ -80,7 +80,9 @@ def write_catalogue(items: DataFrame, scratch: str) -> Catalogue:
             place = pa.array(np.arange(start, start + len(batch), dtype=np.int32))
             table = pa.table({"item_id": batch.column("item_id"), "position": place})
             if positions is None:
-                positions = stack.enter_context(pq.ParquetWriter(f"{base}/positions.parquet", table.schema, filesystem=fs))
+                positions = stack.enter_context(
+                    pq.ParquetWriter(f"{base}/positions.parquet", table.schema, filesystem=fs)
+                )
             positions.write_table(table)
     return Catalogue(folder, count)
 
@@ -105,7 +107,11 @@ def append_rows(stream: Any, field: T.StructField, column: pa.Array, start: int,
     """Append rows to a .npy stream of `count` rows, after its header if they are the first."""
     rows = vectors_of(column, field.name) if isinstance(field.dataType, T.ArrayType) else numbers_of(column)
     if start == 0:
-        header = {"descr": np.lib.format.dtype_to_descr(rows.dtype), "fortran_order": False, "shape": (count, *rows.shape[1:])}
+        header = {
+            "descr": np.lib.format.dtype_to_descr(rows.dtype),
+            "fortran_order": False,
+            "shape": (count, *rows.shape[1:]),
+        }
         np.lib.format.write_array_header_1_0(stream, header)
     stream.write(rows.tobytes())
 
@@ -124,7 +130,9 @@ def vectors_of(column: pa.Array | pa.ChunkedArray, name: str = "vector") -> NDAr
         column = column.combine_chunks()
     sizes = pc.unique(pc.list_value_length(column)).to_pylist()
     if len(sizes) > 1 or None in sizes:
-        raise UserError(f"column {name}: vectors of lengths {sizes}; they must all have one; run the stage that wrote them again")
+        raise UserError(
+            f"column {name}: vectors of lengths {sizes}; they must all have one; run the stage that wrote them again"
+        )
     rows = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(len(column), *sizes)
     if not np.isfinite(rows).all():
         broken = int((~np.isfinite(rows)).any(axis=1).sum())

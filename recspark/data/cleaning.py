@@ -34,9 +34,7 @@ def latest_moment(run_date: datetime.date, today: datetime.date) -> datetime.dat
 
     The day's grace is for clocks and time zones. An old run date with later events is a backfill, and these are kept.
     """
-    return datetime.datetime.combine(
-        max(run_date, today) + datetime.timedelta(days=2), datetime.time(), datetime.UTC
-    )
+    return datetime.datetime.combine(max(run_date, today) + datetime.timedelta(days=2), datetime.time(), datetime.UTC)
 
 
 def judge_interactions(
@@ -91,9 +89,7 @@ def typed_values(frame: DataFrame, table: RawInteractions, seed: int) -> DataFra
         key = microseconds(F.col("timestamp"), types["timestamp"], table.time_unit, where)
     elif "order" in names:
         key = whole_number(F.col("order"), types["order"], f"{WHERE} {names['order']!r}")
-    return frame.withColumns(
-        {"order_key": key, "typed_rating": typed("rating"), "typed_weight": typed("weight")}
-    )
+    return frame.withColumns({"order_key": key, "typed_rating": typed("rating"), "typed_weight": typed("weight")})
 
 
 def order_faults(raw: DataFrame, latest: datetime.datetime) -> list[tuple[str, Column]]:
@@ -202,9 +198,7 @@ def tally(judged: DataFrame, source: str) -> Tally:
     counts = {r["reason"]: int(r["count"]) for r in judged.groupBy("reason").count().collect()}
     if not counts:
         raise UserError(f"preprocess.{source}: the table is empty; expected at least one row")
-    by_size = sorted(
-        ((n, reason) for reason, n in counts.items() if reason is not None), key=lambda x: (-x[0], x[1])
-    )
+    by_size = sorted(((n, reason) for reason, n in counts.items() if reason is not None), key=lambda x: (-x[0], x[1]))
     return Tally(source, sum(counts.values()), {reason: n for n, reason in by_size})
 
 
@@ -217,13 +211,13 @@ def require_few_rejects(judged: dict[str, DataFrame], tallies: Sequence[Tally], 
         share = f"{count.rejected:,} of {count.rows:,} rows ({count.rejected / count.rows:.1%})"
         lines = [f"preprocess.{count.source}: {share} would be rejected"]
         for reason, rows in count.rejects.items():
-            found = (
-                judged[count.source].where(F.col("reason") == reason).orderBy("row").limit(EXAMPLES).collect()
-            )
+            found = judged[count.source].where(F.col("reason") == reason).orderBy("row").limit(EXAMPLES).collect()
             lines += [f"  {reason}: {rows:,}", *(f"    {shown(r['row'])}" for r in found)]
         reports.append("\n".join(lines))
     if reports:
-        advice = f"the bound is preprocess.max_reject_fraction = {bound:g}; mend the data, or raise it. Nothing was written."
+        advice = (
+            f"the bound is preprocess.max_reject_fraction = {bound:g}; mend the data, or raise it. Nothing was written."
+        )
         raise UserError("\n".join([*reports, advice]))
 
 

@@ -38,10 +38,15 @@ def item_targets(links: Links, user_factors: DataFrame, size: int) -> DataFrame:
         for row in met:
             vectors, weights = rows.vectors(row)
             sums.append((weights @ vectors).astype("<f4").tobytes())
-        return pd.DataFrame({
-            "block": block, "local": met, "positives": [float(rows.vectors(r)[1].sum()) for r in met], "user_sum": sums,
-            "user_root": [roots[r].astype("<f4").tobytes() for r in met],
-        })
+        return pd.DataFrame(
+            {
+                "block": block,
+                "local": met,
+                "positives": [float(rows.vectors(r)[1].sum()) for r in met],
+                "user_sum": sums,
+                "user_root": [roots[r].astype("<f4").tobytes() for r in met],
+            }
+        )
 
     blocks = to_blocks(user_factors, links.user_index, "user_id")
     found = map_rows(links.items, blocks, summarise, TARGETS, size)
@@ -50,7 +55,9 @@ def item_targets(links: Links, user_factors: DataFrame, size: int) -> DataFrame:
 
 def with_loss_weight(targets: DataFrame) -> DataFrame:
     """`weight`: n^-½ over its mean, divided by the mean n; so that neither the loss nor a popular item is large."""
-    means = targets.agg(exact_mean(F.pow("positives", F.lit(-0.5))).alias("root"), exact_mean("positives").alias("n")).first()
+    means = targets.agg(
+        exact_mean(F.pow("positives", F.lit(-0.5))).alias("root"), exact_mean("positives").alias("n")
+    ).first()
     assert means is not None  # an aggregate without groups has one row
     weight = F.pow("positives", F.lit(-0.5)) / F.lit(means["root"] * means["n"])
     return targets.withColumn("weight", weight.cast("float"))
@@ -65,7 +72,9 @@ def lay_out(examples: DataFrame, held_out: float, batch_size: int, shards: int, 
     key = F.xxhash64(F.lit(seed), F.col("item_id").cast("string"))
     uniform = F.pmod(key, F.lit(1_000_000)) / 1_000_000
     keyed = examples.select(
-        "item_id", F.size("token_ids").alias("length"), F.xxhash64(F.lit(seed + 1), F.col("item_id").cast("string")).alias("key"),
+        "item_id",
+        F.size("token_ids").alias("length"),
+        F.xxhash64(F.lit(seed + 1), F.col("item_id").cast("string")).alias("key"),
         F.when(uniform < held_out, "valid").otherwise("train").alias("part"),
     )
     counts = {row["part"]: row["count"] for row in keyed.groupBy("part").count().collect()}
@@ -81,7 +90,11 @@ def lay_out(examples: DataFrame, held_out: float, batch_size: int, shards: int, 
     within = Window.partitionBy("part", "batch")
     slot = (F.row_number().over(within.orderBy("key", "item_id")) - 1).cast("int")
     return batched.select(
-        "item_id", "part", "batch", F.count(F.lit(1)).over(within).cast("int").alias("batch_size"), slot.alias("slot"),
+        "item_id",
+        "part",
+        "batch",
+        F.count(F.lit(1)).over(within).cast("int").alias("batch_size"),
+        slot.alias("slot"),
         F.pmod(slot, F.lit(shards)).cast("int").alias("shard"),
     )
 

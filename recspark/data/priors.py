@@ -25,13 +25,17 @@ class TextPrior:
     settings: FactorSettings
 
     @classmethod
-    def of(cls, vectors: DataFrame, links: Links, settings: FactorSettings, penalty: float, scratch: str) -> "TextPrior":
+    def of(
+        cls, vectors: DataFrame, links: Links, settings: FactorSettings, penalty: float, scratch: str
+    ) -> "TextPrior":
         """From (item_id, vector), a text vector for every item of the links."""
         side, users = links.items, links.users.rows
         raw = keep(to_blocks(vectors, side.index, "item_id"), f"{scratch}/texts")
         first = vectors.select(F.size("vector").alias("size")).first()
         hidden = int(first["size"]) if first else 0
-        total = sum_matrices(map_blocks(raw, lambda row: unpack(row.matrix, hidden).astype(np.float64).sum(0).tobytes()), "matrix")
+        total = sum_matrices(
+            map_blocks(raw, lambda row: unpack(row.matrix, hidden).astype(np.float64).sum(0).tobytes()), "matrix"
+        )
         centre = total / side.rows
 
         def feature(row) -> bytes:  # type: ignore[no-untyped-def]
@@ -51,7 +55,9 @@ class TextPrior:
 
         weight_sum, met = sum_matrices(map_blocks(features, sums), "matrix")
         # (EᵀΛE / m + ridge I)⁻¹ EᵀΛQ / m with m the mean λ: the same as scaling the ridge by m.
-        gram = sum_matrices(map_blocks(features, lambda row: cross(row.matrix, row.matrix, row.weights, hidden + 1)), "matrix")
+        gram = sum_matrices(
+            map_blocks(features, lambda row: cross(row.matrix, row.matrix, row.weights, hidden + 1)), "matrix"
+        )
         return cls(features, centre, gram.reshape(hidden + 1, hidden + 1), penalty * weight_sum / met, settings)
 
     @property

@@ -23,9 +23,7 @@ class InteractionColumns(Settings):
     timestamp: str | None = Field(
         None, description="a number (see time_unit), an ISO 8601 string, a date or a timestamp"
     )
-    order: str | None = Field(
-        None, description="instead of timestamp: whole numbers that sort a user's events"
-    )
+    order: str | None = Field(None, description="instead of timestamp: whole numbers that sort a user's events")
     rating: str | None = None
     weight: str | None = None
     event_type: str | None = None
@@ -56,9 +54,7 @@ class RawItems(RawTable):
 
     columns: ItemColumns = ItemColumns()
     text: str = Field(description='what the encoder reads, such as "{title} ({year}). {genres}"')
-    title: str | None = Field(
-        None, description="a short name in the same way; by default the first column of text"
-    )
+    title: str | None = Field(None, description="a short name in the same way; by default the first column of text")
     attributes: dict[str, str] = Field({}, description="our name: raw column; kept for people and reports")
 
     @field_validator("text", "title")
@@ -102,9 +98,7 @@ def read_interactions(spark: SparkSession, table: RawInteractions) -> DataFrame:
     """
     frame = open_raw(spark, "preprocess.interactions", table)
     names = column_names(table.columns)
-    require_columns(
-        frame, "preprocess.interactions", {f"columns.{ours}": [raw] for ours, raw in names.items()}
-    )
+    require_columns(frame, "preprocess.interactions", {f"columns.{ours}": [raw] for ours, raw in names.items()})
     chosen = frame.select(*(at(raw).alias(ours) for ours, raw in names.items()))
     return require_ids(chosen, "preprocess.interactions")
 
@@ -190,9 +184,7 @@ def require_columns(frame: DataFrame, where: str, wanted: dict[str, list[str]]) 
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 faults.append(f"lacks column {name!r} ({where}.{setting}){hint}")
     if faults:
-        raise UserError(
-            f"{where}: " + "; ".join(dict.fromkeys(faults)) + f"; it has {shorten(frame.columns)}"
-        )
+        raise UserError(f"{where}: " + "; ".join(dict.fromkeys(faults)) + f"; it has {shorten(frame.columns)}")
 
 
 def require_ids(frame: DataFrame, where: str) -> DataFrame:

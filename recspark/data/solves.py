@@ -9,7 +9,17 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recspark.data.blocks import (
-    Links, Side, from_blocks, gram_bytes, keep, map_blocks, map_rows, row_counts, sum_matrices, to_blocks, unpack,
+    Links,
+    Side,
+    from_blocks,
+    gram_bytes,
+    keep,
+    map_blocks,
+    map_rows,
+    row_counts,
+    sum_matrices,
+    to_blocks,
+    unpack,
 )
 from recspark.data.sums import exact_sum
 from recspark.models.factors import FactorSettings, Rows, keyed_normal, row_penalty, solve_rows
@@ -25,8 +35,14 @@ def interaction_pairs(interactions: DataFrame, splits: Sequence[str]) -> DataFra
     return chosen.groupBy("user_id", "item_id").agg(exact_sum("weight").alias("weight"))
 
 
-def solve_side(side: Side, factors: DataFrame, gram: NDArray[np.float64], others: int, settings: FactorSettings,
-               prior: DataFrame | None = None) -> DataFrame:
+def solve_side(
+    side: Side,
+    factors: DataFrame,
+    gram: NDArray[np.float64],
+    others: int,
+    settings: FactorSettings,
+    prior: DataFrame | None = None,
+) -> DataFrame:
     """One half-step: blocks of a side's vectors, (block, matrix, gram), from the other side's factor blocks.
 
     gram: Gram matrix of all the other side's vectors; others: how many they are; prior: blocks of this side's priors. A
@@ -67,9 +83,15 @@ def row_counts_of(side: Side) -> DataFrame:
     id_type = side.index.schema["id"].dataType.simpleString()
 
     def count(ids: pd.DataFrame, packed: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"id": ids.sort_values("local").id.to_numpy(), "interactions": row_counts(packed.indptr[0])})
+        return pd.DataFrame(
+            {"id": ids.sort_values("local").id.to_numpy(), "interactions": row_counts(packed.indptr[0])}
+        )
 
-    return side.index.groupBy("block").cogroup(side.packed.groupBy("block")).applyInPandas(count, f"id {id_type}, interactions bigint")
+    return (
+        side.index.groupBy("block")
+        .cogroup(side.packed.groupBy("block"))
+        .applyInPandas(count, f"id {id_type}, interactions bigint")
+    )
 
 
 def random_start(side: Side, seed: int, size: int) -> DataFrame:
@@ -84,7 +106,9 @@ def random_start(side: Side, seed: int, size: int) -> DataFrame:
     return hashed.groupBy("block").cogroup(side.packed.groupBy("block")).applyInPandas(draw, SOLVED)
 
 
-def fold_in(pairs: DataFrame, item_vectors: DataFrame, settings: FactorSettings, blocks: int, scratch: str) -> DataFrame:
+def fold_in(
+    pairs: DataFrame, item_vectors: DataFrame, settings: FactorSettings, blocks: int, scratch: str
+) -> DataFrame:
     """(user_id, vector) by one solve over each user's history, given (item_id, vector); no training.
 
     The Gram matrix runs over all of the items given. Pairs of items without a vector are left out.

@@ -25,9 +25,7 @@ SourceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 class Files(Settings):
     """How files are read."""
 
-    format: Format = Field(
-        "parquet", description="CSV columns are strings; JSON lines and Parquet keep their types"
-    )
+    format: Format = Field("parquet", description="CSV columns are strings; JSON lines and Parquet keep their types")
     options: Options = Field({}, description="handed to Spark's reader")
 
     @field_validator("options")
@@ -101,11 +99,7 @@ def spark_errors(where: str) -> Iterator[None]:
     try:
         yield
     except PySparkException as error:
-        hint = (
-            "; name its files in preprocess.sources"
-            if error.getCondition() == "TABLE_OR_VIEW_NOT_FOUND"
-            else ""
-        )
+        hint = "; name its files in preprocess.sources" if error.getCondition() == "TABLE_OR_VIEW_NOT_FOUND" else ""
         raise UserError(f"{where}: {str(error).strip().splitlines()[0]}{hint}") from error
     except Py4JJavaError as error:
         raise UserError(f"{where}: {root_cause(error)}") from error

@@ -33,9 +33,7 @@ class ColdItems(Settings):
         drawn = (
             events.groupBy("item_id")
             .count()
-            .where(
-                (F.col("count") >= self.min_interactions) & (uniform(seed, "cold", "item_id") < self.fraction)
-            )
+            .where((F.col("count") >= self.min_interactions) & (uniform(seed, "cold", "item_id") < self.fraction))
             .select("item_id", F.lit("test").alias("split"))
         )
         return events.join(drawn, "item_id", "left").withColumn("split", F.coalesce("split", F.lit("train")))
@@ -51,9 +49,7 @@ class Fractions(Settings):
     @model_validator(mode="after")
     def _leave_some(self) -> "Fractions":
         if self.valid + self.test >= 1:
-            raise ValueError(
-                f"valid + test is {self.valid + self.test:g}; something must be left to train on"
-            )
+            raise ValueError(f"valid + test is {self.valid + self.test:g}; something must be left to train on")
         return self
 
 
@@ -83,9 +79,7 @@ class Random(Fractions):
 
     def assign(self, events: DataFrame, seed: int) -> DataFrame:
         drawn = uniform(seed, "random", "user_id", "item_id")
-        split = (
-            F.when(drawn < self.test, "test").when(drawn < self.test + self.valid, "valid").otherwise("train")
-        )
+        split = F.when(drawn < self.test, "test").when(drawn < self.test + self.valid, "valid").otherwise("train")
         return mask_cold_items(events.withColumn("split", split), self.cold_item_fraction, seed)
 
 
@@ -109,9 +103,7 @@ class LeaveLastOut(Settings):
         held_out = ["test", "valid"] if self.valid else ["test"]
         split = F.lit("train")
         for place, name in enumerate(held_out, start=1):
-            split = F.when((F.col("place") == place) & (F.col("events") > len(held_out)), name).otherwise(
-                split
-            )
+            split = F.when((F.col("place") == place) & (F.col("events") > len(held_out)), name).otherwise(split)
         labelled = ranked.withColumn("split", split).drop("place", "events")
         return mask_cold_items(labelled, self.cold_item_fraction, seed)
 
@@ -132,11 +124,7 @@ class Provided(Settings):
         split = F.coalesce(*(F.when(F.col("raw_split") == theirs, ours) for theirs, ours in names.items()))
         labelled = events.withColumn("split", split)
         strange = (
-            labelled.where("split IS NULL")
-            .groupBy("raw_split")
-            .count()
-            .orderBy(F.desc("count"), "raw_split")
-            .limit(5)
+            labelled.where("split IS NULL").groupBy("raw_split").count().orderBy(F.desc("count"), "raw_split").limit(5)
         )
         found = ", ".join(f"{r['raw_split']!r} in {r['count']:,} rows" for r in strange.collect())
         if found:

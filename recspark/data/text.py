@@ -13,9 +13,7 @@ from typing import Any
 import pandas as pd
 from pyspark.sql import functions as F
 
-LONGEST_TEXT = (
-    32_768  # characters; a field or a text beyond is cut, so that a megabyte costs no more than a page
-)
+LONGEST_TEXT = 32_768  # characters; a field or a text beyond is cut, so that a megabyte costs no more than a page
 PREPARED = "title string, text string, text_hash string, token_ids array<int>"
 
 TEMPLATE_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
@@ -85,9 +83,7 @@ def parse_template(template: str) -> Template:
         elif match[0] in ("{{", "}}"):
             literals[-1] += match[0][0]
         else:
-            raise ValueError(
-                f"unpaired {match[0]} at character {match.start() + 1}; a brace as such is written twice"
-            )
+            raise ValueError(f"unpaired {match[0]} at character {match.start() + 1}; a brace as such is written twice")
     literals[-1] += template[end:]
     if not fields:
         raise ValueError('names no column; write for example "{title} ({year}). {genres}"')
@@ -132,9 +128,7 @@ def without_html(text: str) -> str:
         before = text
         if PLAINLY_HTML.search(text):
             text = INLINE_TAG.sub("", BLOCK_TAG.sub(" ", INVISIBLE_ELEMENT.sub(" ", text)))
-        text = ENTITY.sub(
-            lambda m: html.unescape(m[0]) if m[1][0] == "#" or f"{m[1]};" in html5 else m[0], text
-        )
+        text = ENTITY.sub(lambda m: html.unescape(m[0]) if m[1][0] == "#" or f"{m[1]};" in html5 else m[0], text)
         if text == before:
             break
     return text
@@ -174,9 +168,7 @@ def text_preparer(text: Template, title: Template, load: LoadTokenizer, path: st
         tokenizer = tokenizer_of(load, path, max_length)
         for text_fields, title_fields in batches:
             texts = [filled(text, fields) for fields in text_fields]
-            titles = [
-                filled(title, fields) or text[:80] for fields, text in zip(title_fields, texts, strict=True)
-            ]
+            titles = [filled(title, fields) or text[:80] for fields, text in zip(title_fields, texts, strict=True)]
             hashes = [text_hash(text) for text in texts]
             tokens = tokenise(tokenizer, texts, max_length)
             yield pd.DataFrame({"title": titles, "text": texts, "text_hash": hashes, "token_ids": tokens})

@@ -37,9 +37,7 @@ def number(column: Column, data_type: T.DataType, where: str) -> Column:
         return column.cast("double")
     if isinstance(data_type, T.StringType):
         return F.when(column.rlike(NUMBER), F.trim(column).try_cast("double"))
-    raise UserError(
-        f"{where} is {data_type.simpleString()}; it should be a number, or a string that reads as one"
-    )
+    raise UserError(f"{where} is {data_type.simpleString()}; it should be a number, or a string that reads as one")
 
 
 def whole_number(column: Column, data_type: T.DataType, where: str) -> Column:
@@ -50,9 +48,7 @@ def whole_number(column: Column, data_type: T.DataType, where: str) -> Column:
     as_double = number(column, data_type, where)
     # try_cast of a fraction truncates a double; a string with a fraction is null, but "3.0" should be 3
     via_double = F.when(as_double == F.floor(as_double), as_double.try_cast("bigint"))
-    if isinstance(data_type, T.IntegralType) or (
-        isinstance(data_type, T.DecimalType) and data_type.scale == 0
-    ):
+    if isinstance(data_type, T.IntegralType) or (isinstance(data_type, T.DecimalType) and data_type.scale == 0):
         return column.try_cast("bigint")
     if isinstance(data_type, T.StringType):
         return F.coalesce(F.trim(column).try_cast("bigint"), via_double)
@@ -104,7 +100,5 @@ def plain_text(column: Column, data_type: T.DataType, where: str) -> Column:
         whole = (column == F.floor(column)) & (
             F.abs(column) < 1e15
         )  # a year in a column with nulls is 1995.0 to pandas
-        return F.coalesce(
-            F.when(whole, column.try_cast("bigint").cast("string")), column.cast("string"), F.lit("")
-        )
+        return F.coalesce(F.when(whole, column.try_cast("bigint").cast("string")), column.cast("string"), F.lit(""))
     return F.coalesce(F.make_valid_utf8(column.cast("string")), F.lit(""))

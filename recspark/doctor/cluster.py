@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from recspark import session
@@ -35,11 +36,13 @@ def executors(checkup: Checkup) -> str:
     timer = threading.Timer(PATIENCE, context.cancelAllJobs)
     timer.start()
     try:
-        ask = probe_of(COMPARED, modules, checkup.deployment.encoder.path)
+        ask = probe_of(COMPARED, modules, absolute(checkup.deployment.encoder.path))
         answers = context.parallelize(range(slots), slots).mapPartitions(ask).collect()
     except Exception as error:
         if not timer.is_alive():
-            raise UserError(f"no executor did a task within {PATIENCE} s; are there any, and do they have a core free?") from error
+            raise UserError(
+                f"no executor did a task within {PATIENCE} s; are there any, and do they have a core free?"
+            ) from error
         raise
     finally:
         timer.cancel()
@@ -51,7 +54,9 @@ def executors(checkup: Checkup) -> str:
     return f"{len(checkup.probes)} host{'s' if len(checkup.probes) > 1 else ''}, Python {python} and packages as the driver's"
 
 
-def probe_of(packages: Iterable[str], modules: Iterable[str], encoder: str) -> Callable[[Iterable[int]], Iterator[dict[str, Any]]]:
+def probe_of(
+    packages: Iterable[str], modules: Iterable[str], encoder: str
+) -> Callable[[Iterable[int]], Iterator[dict[str, Any]]]:
     """A function for mapPartitions. It is sent whole and needs nothing of recspark, which may be what is missing there."""
 
     def probe(_: Iterable[int]) -> Iterator[dict[str, Any]]:
@@ -60,27 +65,38 @@ def probe_of(packages: Iterable[str], modules: Iterable[str], encoder: str) -> C
         import os
         import socket
         import sys
+        from pathlib import Path
 
-        versions = {}
+        versions: dict[str, str | None] = {}
         for name in packages:
             try:
                 versions[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
                 versions[name] = None
         yield {
-            "host": socket.gethostname(), "python": tuple(sys.version_info[:2]), "versions": versions,
+            "host": socket.gethostname(),
+            "python": tuple(sys.version_info[:2]),
+            "versions": versions,
             "missing": [name for name in modules if importlib.util.find_spec(name) is None],
-            "threads": os.environ.get("OMP_NUM_THREADS"), "encoder": "://" in encoder or os.path.isdir(encoder),
+            "threads": os.environ.get("OMP_NUM_THREADS"),
+            "encoder": "://" in encoder or Path(encoder).is_dir(),
         }
 
     return probe
+
+
+def absolute(path: str) -> str:
+    """As the driver means it, wherever a worker stands."""
+    return path if "://" in path else str(Path(path).absolute())
 
 
 def differences(probe: dict[str, Any]) -> list[str]:
     """In what a host is not as the driver."""
     host, found = probe["host"], []
     if probe["python"] != tuple(sys.version_info[:2]):
-        found.append(f"{host} runs Python {'.'.join(map(str, probe['python']))}, the driver {'.'.join(map(str, sys.version_info[:2]))}")
+        found.append(
+            f"{host} runs Python {'.'.join(map(str, probe['python']))}, the driver {'.'.join(map(str, sys.version_info[:2]))}"
+        )
     found += [f"{host} has no {name}" for name in probe["missing"]]
     for name, there in probe["versions"].items():
         try:
@@ -105,7 +121,9 @@ def threads(checkup: Checkup) -> str:
     says = f"{task} a task (spark.task.cpus), {settings.threads_per_process} a rank"
     worries = []
     if settings.launcher != "local" and settings.threads_per_process > task:
-        worries.append(f"a rank holds {task} core{'s' if task > 1 else ''}; set finetune.threads_per_process={task}, or spark.task.cpus higher")
+        worries.append(
+            f"a rank holds {task} core{'s' if task > 1 else ''}; set finetune.threads_per_process={task}, or spark.task.cpus higher"
+        )
     running = checkup.session.sparkContext.defaultParallelism
     if checkup.is_local and running > cores():
         worries.append(f"{running} tasks on {cores()} cores; set spark.master=local[{cores()}]")
@@ -120,15 +138,22 @@ def arrow(checkup: Checkup) -> str:
     spark = checkup.session
     if spark.range(4).mapInArrow(lambda batches: batches, "id bigint").count() != 4:
         raise UserError("rows that went to Python by Arrow did not all come back")
-    conf = {name: str(spark.conf.get(f"spark.sql.{name}")) for name in (
-        "execution.arrow.pyspark.enabled", "execution.arrow.maxRecordsPerBatch", "session.timeZone",
-    )}
+    conf = {
+        name: str(spark.conf.get(f"spark.sql.{name}"))
+        for name in (
+            "execution.arrow.pyspark.enabled",
+            "execution.arrow.maxRecordsPerBatch",
+            "session.timeZone",
+        )
+    }
     enabled, batch, zone = conf.values()
     worries = []
     if enabled != "true":
         worries.append("spark.sql.execution.arrow.pyspark.enabled is off: small tables take the slow way")
     if not 0 < int(batch) <= LARGE_BATCH:
-        worries.append(f"spark.sql.execution.arrow.maxRecordsPerBatch is {batch}: batches of vectors may not fit; {session.DEFAULTS['spark.sql.execution.arrow.maxRecordsPerBatch']} is usual")
+        worries.append(
+            f"spark.sql.execution.arrow.maxRecordsPerBatch is {batch}: batches of vectors may not fit; {session.DEFAULTS['spark.sql.execution.arrow.maxRecordsPerBatch']} is usual"
+        )
     if zone != "UTC":
         worries.append(f"spark.sql.session.timeZone is {zone}: days of events are cut there; UTC is usual")
     says = f"works; {batch} rows a batch, time zone {zone}"

@@ -28,14 +28,18 @@ def lake(checkup: Checkup) -> str:
             checkup.started.range(1).write.parquet(f"{lake.scratch(name)}/table")
             written = fs.get_file_info(pafs.FileSelector(f"{folder}/table"))
             if not any(info.base_name.endswith(".parquet") for info in written):
-                raise UserError(f"lake {lake.root} is not one place: the driver does not see what an executor wrote; put it on storage that all share")
+                raise UserError(
+                    f"lake {lake.root} is not one place: the driver does not see what an executor wrote; put it on storage that all share"
+                )
     except OSError as error:
         raise UserError(f"lake {lake.root} cannot be written to: {error}; set lake to a place where it can") from error
     finally:
         with contextlib.suppress(OSError):
             lake.clear_scratch(name)
             remove_empty(Path(lake.scratch(name)))
-    newest = "; written to, read and cleared" + ("" if checkup.started is not None else " (by the driver; Spark did not start)")
+    newest = "; written to, read and cleared" + (
+        "" if checkup.started is not None else " (by the driver; Spark did not start)"
+    )
     return f"{lake.root}{newest}"
 
 
@@ -54,21 +58,29 @@ def encoder(checkup: Checkup) -> str:
     settings = checkup.deployment.encoder
     absent = [probe["host"] for probe in checkup.probes if not probe["encoder"]]
     if absent:
-        raise UserError(f"encoder.path {settings.path} is not on {', '.join(absent)}; put it there, or on storage that all share")
+        raise UserError(
+            f"encoder.path {settings.path} is not on {', '.join(absent)}; put it there, or on storage that all share"
+        )
     folder = local_folder(settings.path)
     tokenizer, model = load_tokenizer(folder, settings.max_length), load_encoder(folder)
     tokens = tokenizer(["a text"])["input_ids"][0]
     with torch.inference_mode():
         vector = model(*pad([tokens]))[0]
     millions = sum(p.numel() for p in model.parameters()) / 1e6
-    return f"{settings.path}: {len(vector)} dimensions, {millions:.0f} million parameters; texts are cut at {settings.max_length} tokens"
+    return f"{settings.path}: {len(vector)} dimensions, {millions:.1f} million parameters; texts are cut at {settings.max_length} tokens"
 
 
 def interactions(checkup: Checkup) -> str:
     settings = checkup.deployment.preprocess
     with source_views(checkup.session, settings.sources):
         frame = raw.read_interactions(checkup.session, settings.interactions)
-    return opened(checkup, "interactions", settings.interactions, frame, list(raw.column_names(settings.interactions.columns)))
+    return opened(
+        checkup,
+        "interactions",
+        settings.interactions,
+        frame,
+        list(raw.column_names(settings.interactions.columns)),
+    )
 
 
 def items(checkup: Checkup) -> str:

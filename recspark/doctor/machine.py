@@ -36,7 +36,9 @@ def java(checkup: Checkup) -> str:
     command = str(Path(home) / "bin/java") if home else shutil.which("java")
     wanted = f"install one (Debian: apt-get install openjdk-{JAVA_VERSIONS[0]}-jre-headless) or set JAVA_HOME"
     if command is None or not Path(command).is_file():
-        raise UserError(f"no Java {'at JAVA_HOME ' + home if home else 'on PATH'}; Spark needs {JAVA_VERSIONS[0]} or {JAVA_VERSIONS[1]}: {wanted}")
+        raise UserError(
+            f"no Java {'at JAVA_HOME ' + home if home else 'on PATH'}; Spark needs {JAVA_VERSIONS[0]} or {JAVA_VERSIONS[1]}: {wanted}"
+        )
     said = subprocess.run([command, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
     match = re.search(r'version "((\d+)[^"]*)"', said)
     if match is None or int(match[2]) not in JAVA_VERSIONS:
@@ -50,7 +52,9 @@ def packages(checkup: Checkup) -> str:
     """Versions that go together, and the reader that the settings name."""
     numpy, pyarrow = version("numpy"), version("pyarrow")
     if int(numpy.partition(".")[0]) >= 2 and int(pyarrow.partition(".")[0]) < 15:
-        raise UserError(f"pyarrow {pyarrow} was built for numpy 1 and numpy is {numpy}; install from requirements.lock, or numpy<2")
+        raise UserError(
+            f"pyarrow {pyarrow} was built for numpy 1 and numpy is {numpy}; install from requirements.lock, or numpy<2"
+        )
     if checkup.deployment.finetune.reader == "petastorm":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
@@ -76,9 +80,15 @@ def memory(checkup: Checkup) -> str:
         tasks = local_slots(settings.master or "")
         wanted += tasks * TASK_MEMORY
     if free < driver:
-        raise UserError(f"{free / GIB:.1f} GiB free, and spark.driver_memory is {settings.driver_memory}; free some or set it lower")
+        raise UserError(
+            f"{free / GIB:.1f} GiB free, and spark.driver_memory is {settings.driver_memory}; free some or set it lower"
+        )
     says = f"{free / GIB:.1f} GiB free; the driver may take {driver / GIB:.1f}, {tasks} tasks about {tasks * TASK_MEMORY / GIB:.0f}"
-    return says if free >= wanted else Caution(f"{says}; set spark.master to fewer tasks, such as local[1], if it runs out")
+    return (
+        says
+        if free >= wanted
+        else Caution(f"{says}; set spark.master to fewer tasks, such as local[1], if it runs out")
+    )
 
 
 def disk(checkup: Checkup) -> str:

@@ -30,8 +30,16 @@ class Judged:
         return Judged(self.hits[users], self.relevant[users], self.listed[users], self.information[users])
 
 
-def judge(list_users: Ints, ranks: Ints, positions: Ints, truth_users: Ints, truth_positions: Ints, users: int, longest: int,
-          information_M: Floats) -> Judged:
+def judge(
+    list_users: Ints,
+    ranks: Ints,
+    positions: Ints,
+    truth_users: Ints,
+    truth_positions: Ints,
+    users: int,
+    longest: int,
+    information_M: Floats,
+) -> Judged:
     """Set lists beside the truth.
 
     One entry a listed item: its user (0 to U - 1), rank from 1 and catalogue position; ranks beyond `longest` (K) are left
@@ -42,7 +50,9 @@ def judge(list_users: Ints, ranks: Ints, positions: Ints, truth_users: Ints, tru
     items = len(information_M)
     hits, listed = np.zeros((users, longest), bool), np.zeros((users, longest), bool)
     information = np.zeros((users, longest))
-    hits[row, place] = np.isin(row.astype(np.int64) * items + item, truth_users.astype(np.int64) * items + truth_positions)
+    hits[row, place] = np.isin(
+        row.astype(np.int64) * items + item, truth_users.astype(np.int64) * items + truth_positions
+    )
     listed[row, place] = True
     information[row, place] = information_M[item]
     return Judged(hits, np.bincount(truth_users, minlength=users), listed, information)

@@ -8,6 +8,7 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
@@ -19,15 +20,29 @@ from recspark.evaluation.verdict import Score
 # Matplotlib wants fixed colours; these stand for the page's CSS variables and are replaced in what it draws.
 INK, MUTED, LINE, BLUE, ORANGE, GREY = (f"#0{n}0{n}0{n}" for n in range(1, 7))
 VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", BLUE: "blue", ORANGE: "orange", GREY: "grey"}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, to be searched, copied and read aloud
     "svg.hashsalt": "recspark",  # the same data draw the same bytes
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
-    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
-    "axes.edgecolor": LINE, "axes.labelcolor": MUTED, "text.color": INK, "xtick.color": LINE, "ytick.color": LINE,
-    "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "grid.color": LINE,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9, "ytick.major.size": 0,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "text.color": INK,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "grid.color": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "ytick.major.size": 0,
 }
 COLOURS = {"full": ORANGE, "text_before": BLUE, "text_after": BLUE}  # baselines are grey
 
@@ -41,7 +56,14 @@ def intervals(scores: Sequence[Score], label: str) -> Markup:
             colour = COLOURS.get(score.model, GREY)
             axes.plot([score.low, score.high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
             axes.plot([score.value], [place], marker="o", markersize=7, color=colour)
-            axes.annotate(f"{score.value:.3f}", (score.high, place), (5, 0), textcoords="offset points", va="center", fontsize=8.5)
+            axes.annotate(
+                f"{score.value:.3f}",
+                (score.high, place),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8.5,
+            )
         axes.set_yticks(range(len(scores)), [s.name for s in scores], color=INK)
         axes.set_ylim(len(scores) - 0.5, -0.5)
         axes.set_xlim(0, 1.16 * max((s.high for s in scores), default=1) or 1)
@@ -56,10 +78,19 @@ def loss_curve(epochs: Sequence[int], losses: Mapping[str, Sequence[float | None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.9, 2.6), layout="constrained")
         axes = figure.subplots()
-        for (name, values), colour, dashes, marker in zip(losses.items(), (BLUE, ORANGE), ("-", "--"), ("o", "s"), strict=False):
+        for (name, values), colour, dashes, marker in zip(
+            losses.items(), (BLUE, ORANGE), ("-", "--"), ("o", "s"), strict=False
+        ):
             points = [(e, v) for e, v in zip(epochs, values, strict=True) if v is not None]
             if points:
-                axes.plot(*zip(*points, strict=True), dashes, color=colour, marker=marker, markersize=4.5, label=name)
+                axes.plot(
+                    *zip(*points, strict=True),
+                    dashes,
+                    color=colour,
+                    marker=marker,
+                    markersize=4.5,
+                    label=name,
+                )
         axes.set_xticks(list(epochs))
         axes.margins(x=0.05, y=0.15)
         axes.grid(axis="y", linewidth=0.6)
@@ -87,7 +118,9 @@ def histogram(edges: Sequence[float], counts: Sequence[int], label: str, what: s
 def short_numbers(axes: Axes) -> None:
     """The y axis in whole numbers, thousands and millions: 400, 12k, 3M."""
     axes.yaxis.get_major_locator().set_params(integer=True, nbins=5)  # type: ignore[call-arg]
-    axes.yaxis.set_major_formatter(lambda y, _: f"{y / 1e6:g}M" if y >= 1e6 else f"{y / 1e3:g}k" if y >= 1e3 else f"{y:g}")
+    axes.yaxis.set_major_formatter(
+        lambda y, _: f"{y / 1e6:g}M" if y >= 1e6 else f"{y / 1e3:g}k" if y >= 1e3 else f"{y:g}"
+    )
 
 
 def svg(figure: Figure, description: str) -> Markup:
@@ -95,13 +128,21 @@ def svg(figure: Figure, description: str) -> Markup:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawn = text.getvalue()
-    drawn = drawn[drawn.index("<svg"):]
+    drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
     unique = hashlib.sha256(drawn.encode()).hexdigest()[:8]
     drawn = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>plot-{unique}-", drawn)
-    drawn = re.sub(r"(?<=: )(#0\d0\d0\d)\b", lambda m: f"var(--{VARIABLES[m[1]]})" if m[1] in VARIABLES else m[1], drawn)
+    drawn = re.sub(
+        r"(?<=: )(#0\d0\d0\d)\b", lambda m: f"var(--{VARIABLES[m[1]]})" if m[1] in VARIABLES else m[1], drawn
+    )
     width, height = (96 * inches for inches in figure.get_size_inches())
     # The first height and width are the figure's own, in points.
     drawn = re.sub(r' (?:height|width)="[\d.]+pt"', "", drawn, count=2)
     label = escape(description)
-    return Markup(drawn.replace("<svg", f'<svg role="img" aria-label="{label}" style="width: 100%; max-width: {width:.0f}px; max-height: {height * 1.2:.0f}px"', 1))
+    return Markup(
+        drawn.replace(
+            "<svg",
+            f'<svg role="img" aria-label="{label}" style="width: 100%; max-width: {width:.0f}px; max-height: {height * 1.2:.0f}px"',
+            1,
+        )
+    )

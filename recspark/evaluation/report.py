@@ -18,10 +18,18 @@ from recspark.evaluation import plots, verdict
 
 TEMPLATE = "report.html.jinja"
 SLICE_TITLES = {
-    "all": "All items", "warm": "Warm items, met in training", "cold": "Cold items, never met in training",
+    "all": "All items",
+    "warm": "Warm items, met in training",
+    "cold": "Cold items, never met in training",
 }
 METRICS = ("ndcg", "recall", "map", "map_min", "mrr", "hit_rate", "precision", "coverage", "novelty")
-METRIC_NAMES = {"ndcg": "nDCG", "map": "MAP", "map_min": "MAP, min(n, k)", "mrr": "MRR", "hit_rate": "hit rate"}
+METRIC_NAMES = {
+    "ndcg": "nDCG",
+    "map": "MAP",
+    "map_min": "MAP, min(n, k)",
+    "mrr": "MRR",
+    "hit_rate": "hit rate",
+}
 
 
 @dataclass(frozen=True)
@@ -115,18 +123,27 @@ def render(facts: ReportFacts) -> str:
     """The report as HTML."""
     # By hand, not by file name: jinja's own choice would not escape a .jinja file.
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["seconds"] = duration
     found = verdict.findings(facts.metrics)
     return environment.get_template(TEMPLATE).render(
-        facts=facts, findings=found, headline=verdict.headline(found), slice_plots=slice_plots(facts.metrics),
-        metric_tables=metric_tables(facts.metrics), metric_names=METRIC_NAMES, loss_plot=loss_plot(facts.training),
+        facts=facts,
+        findings=found,
+        headline=verdict.headline(found),
+        slice_plots=slice_plots(facts.metrics),
+        metric_tables=metric_tables(facts.metrics),
+        metric_names=METRIC_NAMES,
+        loss_plot=loss_plot(facts.training),
         score_plot=histogram_plot(facts.lists.scores, "score", "entries"),
         token_plot=histogram_plot(facts.tokens, "tokens of an item's text", "items"),
         training=facts.training.astype(object).where(facts.training.notna(), None).to_dict("records"),
-        kept_epoch=kept_epoch(facts.training), longest_stage=max((s.seconds for s in facts.stages), default=0.0),
+        kept_epoch=kept_epoch(facts.training),
+        longest_stage=max((s.seconds for s in facts.stages), default=0.0),
         settings=yaml.safe_dump(dict(facts.settings), allow_unicode=True, sort_keys=False) if facts.settings else "",
     )
 
@@ -190,7 +207,7 @@ def duration(seconds: float) -> str:
     """0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds) // 60
     return f"{minutes} min {round(seconds) % 60} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

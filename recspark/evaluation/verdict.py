@@ -13,8 +13,11 @@ import pandas as pd
 METRIC = "ndcg"
 OURS = ("text_before", "text_after", "full")  # whatever else is in the table is a baseline
 NAMES = {
-    "popularity": "popularity", "als": "Spark's ALS", "text_before": "text before fine-tuning",
-    "text_after": "text after fine-tuning", "full": "full model",
+    "popularity": "popularity",
+    "als": "Spark's ALS",
+    "text_before": "text before fine-tuning",
+    "text_after": "text after fine-tuning",
+    "full": "full model",
 }
 State = Literal["better", "open", "worse"]
 
@@ -56,7 +59,9 @@ def scores(metrics: pd.DataFrame, slice_name: str, metric: str, k: int) -> list[
     """The models of a slice: baselines first, then text before and after, then the full model."""
     rows = metrics[(metrics["slice"] == slice_name) & (metrics["metric"] == metric) & (metrics["k"] == k)]
     found = [
-        Score(r.model, float(r.value), float(r.low), float(r.high), int(r.users)) for r in rows.itertuples() if pd.notna(r.low)
+        Score(r.model, float(r.value), float(r.low), float(r.high), int(r.users))
+        for r in rows.itertuples()
+        if pd.notna(r.low)
     ]
     return sorted(found, key=lambda s: (OURS.index(s.model) if s.model in OURS else -1, s.model == "als", s.model))
 
@@ -85,16 +90,34 @@ def findings(metrics: pd.DataFrame) -> list[Finding]:
     cold = {s.model: s for s in scores(metrics, "cold", METRIC, k)}
     comparisons = (
         (QUESTIONS[0], everything.get("full"), [s for s in everything.values() if s.model not in OURS]),
-        (QUESTIONS[1], everything.get("text_after"), [s for s in everything.values() if s.model == "text_before"]),
-        (QUESTIONS[2], cold.get("text_after"), [s for s in cold.values() if s.model not in ("text_after", "full")]),
+        (
+            QUESTIONS[1],
+            everything.get("text_after"),
+            [s for s in everything.values() if s.model == "text_before"],
+        ),
+        (
+            QUESTIONS[2],
+            cold.get("text_after"),
+            [s for s in cold.values() if s.model not in ("text_after", "full")],
+        ),
     )
-    return [compare(question, ours, max(others, key=lambda s: s.value), k) for question, ours, others in comparisons if ours and others]
+    return [
+        compare(question, ours, max(others, key=lambda s: s.value), k)
+        for question, ours, others in comparisons
+        if ours and others
+    ]
 
 
 def compare(question: str, ours: Score, other: Score, k: int) -> Finding:
     """Our score beside the other, in a sentence."""
     state: State = "better" if ours.low > other.high else "worse" if ours.high < other.low else "open"
-    change = f"{abs(ours.value / other.value - 1):.0%} {'more' if ours.value >= other.value else 'less'}" if other.value else "from nothing"
+    change = (
+        f"{abs(ours.value / other.value - 1):.0%} {'more' if ours.value >= other.value else 'less'}"
+        if other.value
+        else "from nothing"
+    )
     touch = "the intervals touch" if state == "open" else "the intervals are apart"
-    sentence = f"nDCG@{k} of the {ours.name} is {ours}; of {other.name} {other}: {change}, {touch} ({ours.users:,} users)."
+    sentence = (
+        f"nDCG@{k} of the {ours.name} is {ours}; of {other.name} {other}: {change}, {touch} ({ours.users:,} users)."
+    )
     return Finding(question, state, sentence)

@@ -72,9 +72,11 @@ class Lora(Settings):
     kind: Literal["lora"] = "lora"
     learning_rate: float = Field(2e-3, gt=0, description="peak, of the encoder")
     rank: int = Field(8, ge=1)
-    alpha: float = Field(16, gt=0, description="updates are scaled by alpha / rank")
+    alpha: int = Field(16, gt=0, description="updates are scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
-        ("query", "key", "value", "attention.output.dense"), min_length=1, description="ends of the names of the linear maps"
+        ("query", "key", "value", "attention.output.dense"),
+        min_length=1,
+        description="ends of the names of the linear maps",
     )
 
     def apply(self, encoder: TextEncoder) -> None:
@@ -84,7 +86,9 @@ class Lora(Settings):
         linear = [name for name, module in encoder.backbone.named_modules() if isinstance(module, nn.Linear)]
         if not any(name == t or name.endswith(f".{t}") for name in linear for t in self.targets):
             ends = sorted({name.rpartition(".")[2] for name in linear})
-            raise UserError(f"finetune.adaptation.targets {list(self.targets)} match no linear map; names end in {ends}")
+            raise UserError(
+                f"finetune.adaptation.targets {list(self.targets)} match no linear map; names end in {ends}"
+            )
         settings = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=list(self.targets), lora_dropout=0.0)
         encoder.backbone = get_peft_model(encoder.backbone, settings)
 
@@ -105,7 +109,9 @@ def layer_stack(backbone: nn.Module) -> nn.ModuleList:
     """The transformer layers, bottom first: the longest ModuleList of the model."""
     stacks = [module for module in backbone.modules() if isinstance(module, nn.ModuleList)]
     if not stacks:
-        raise UserError(f"finetune.adaptation: {type(backbone).__name__} has no stack of layers to take the last ones of")
+        raise UserError(
+            f"finetune.adaptation: {type(backbone).__name__} has no stack of layers to take the last ones of"
+        )
     return max(stacks, key=len)
 
 

@@ -32,7 +32,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
-        self.backbone = backbone
+        self.backbone: Any = backbone  # a transformers or peft model
 
     @property
     def embedding_size(self) -> int:
@@ -74,7 +74,11 @@ def load_encoder(path: str | Path) -> TextEncoder:
     logging.disable_progress_bar()  # a bar for each worker's 50 ms of loading
     try:
         backbone = AutoModel.from_pretrained(
-            str(path), use_safetensors=True, local_files_only=True, trust_remote_code=False, dtype=torch.float32,
+            str(path),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
         )
     except Exception as error:
         raise UserError(f"encoder {path} cannot be loaded: {str(error).splitlines()[0]}") from error

@@ -59,8 +59,13 @@ def row_penalty(counts: NDArray[np.integer], others: int, settings: FactorSettin
     return settings.regularization * (counts + settings.unobserved_weight * others) ** settings.frequency_exponent
 
 
-def solve_rows(rows: Rows, gram: NDArray[np.float64], penalty: NDArray[np.float64], prior: Floats | None = None,
-               unobserved_weight: float = 0.0) -> Floats:
+def solve_rows(
+    rows: Rows,
+    gram: NDArray[np.float64],
+    penalty: NDArray[np.float64],
+    prior: Floats | None = None,
+    unobserved_weight: float = 0.0,
+) -> Floats:
     """(rows, k): (a G + Σ w v vᵀ + λ I)⁻¹ (Σ w v + λ z) for each row, G the Gram matrix of all source vectors.
 
     A row without interactions and without prior is zero.
@@ -119,7 +124,9 @@ def square_root(rows: Rows) -> list[Floats]:
 def keyed_normal(hashes: NDArray[np.int64], size: int, variance: float) -> Floats:
     """(len(hashes), size) normal numbers that depend on each row's hash alone (SplitMix64, Steele et al. 2014)."""
     with np.errstate(over="ignore"):
-        state = hashes.astype(np.uint64)[:, None] + np.uint64(0x9E3779B97F4A7C15) * np.arange(1, size + 1, dtype=np.uint64)
+        state = hashes.astype(np.uint64)[:, None] + np.uint64(0x9E3779B97F4A7C15) * np.arange(
+            1, size + 1, dtype=np.uint64
+        )
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         state ^= state >> np.uint64(31)

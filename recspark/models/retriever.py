@@ -39,7 +39,7 @@ class Retriever(nn.Module):
     def __init__(self, encoder: TextEncoder, weight: NDArray[np.float64], bias: NDArray[np.float64]):
         super().__init__()
         self.encoder = encoder
-        self.head = nn.Linear(*reversed(weight.shape))
+        self.head = nn.Linear(weight.shape[1], weight.shape[0])
         with torch.no_grad():
             self.head.weight.copy_(torch.from_numpy(weight))
             self.head.bias.copy_(torch.from_numpy(bias))
@@ -49,7 +49,9 @@ class Retriever(nn.Module):
         return self.head(self.encoder(token_ids_BL, mask_BL))
 
 
-def save_retriever(retriever: Retriever, base: str | Path, max_length: int, settings: FactorSettings, folder: str | Path) -> None:
+def save_retriever(
+    retriever: Retriever, base: str | Path, max_length: int, settings: FactorSettings, folder: str | Path
+) -> None:
     """Write the folder; the tokenizer comes from the base encoder's."""
     target = Path(folder)
     retriever.encoder.backbone.save_pretrained(target, safe_serialization=True)
@@ -71,7 +73,10 @@ def save_retriever(retriever: Retriever, base: str | Path, max_length: int, sett
     for name, content in files.items():
         (target / name).write_text(json.dumps(content, indent=2))
     head = {"weight": retriever.head.weight, "bias": retriever.head.bias}
-    save_file({n: np.ascontiguousarray(t.detach().cpu().numpy(), np.float32) for n, t in head.items()}, target / "head.safetensors")
+    save_file(
+        {n: np.ascontiguousarray(t.detach().cpu().numpy(), np.float32) for n, t in head.items()},
+        target / "head.safetensors",
+    )
 
 
 def load_retriever(folder: str | Path) -> Retriever:

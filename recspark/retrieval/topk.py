@@ -47,8 +47,15 @@ class Lists:
     scores: Floats
 
 
-def exact_top_k(users_UD: Floats, items_MD: Floats, seen: Seen | None, top_k: int, allowed: Positions | None = None,
-                memory_bytes: int = MEMORY_BYTES, threads: int = 1) -> Lists:
+def exact_top_k(
+    users_UD: Floats,
+    items_MD: Floats,
+    seen: Seen | None,
+    top_k: int,
+    allowed: Positions | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    threads: int = 1,
+) -> Lists:
     """The K items of largest inner product for each user, by (score descending, position ascending).
 
     Vectors are finite; `items_MD` may be a read-only memory map. `allowed` names the positions to rank, ascending (all
@@ -141,16 +148,27 @@ def better(best_RK: Tensor, scores_RW: Tensor, start: int) -> Tensor:
     """(R, K) keys, largest first, of the best so far and a tile's items, the first of which is item `start`."""
     rows, top_k = best_RK.shape
     scores_RSG = scores_RW.view(rows, GROUP, -1)  # S: the 16 members of a group
-    groups = scores_RSG.shape[2]
-    keys_RG = keys(scores_RSG.amax(1), start + GROUP * torch.arange(groups))
+    keys_RG = keys(scores_RSG.amax(1), start + GROUP * torch.arange(scores_RSG.shape[2]))
+    floor_R = best_RK[:, -1]
     # Later tiles seldom have many groups that could still enter a list.
-    promising = int((keys_RG > best_RK[:, -1:]).sum(1).max())
+    promising = int((keys_RG > floor_R[:, None]).sum(1).max())
     if not promising:
         return best_RK
-    chosen_RG = keys_RG.topk(min(top_k, promising), sorted=False).indices
-    members = scores_RSG.gather(2, chosen_RG[:, None, :].expand(-1, GROUP, -1))
-    positions = start + GROUP * chosen_RG[:, None, :] + torch.arange(GROUP)[:, None]
-    return torch.cat([best_RK, keys(members, positions).flatten(1)], 1).topk(top_k).values
+    chosen = keys_RG.topk(min(top_k, promising), sorted=False)
+    if promising >= top_k:  # K groups with a member each from here on: nothing below can be among the best K
+        floor_R = torch.maximum(floor_R, chosen.values.amin(1))
+    members = scores_RSG.gather(2, chosen.indices[:, None, :].expand(-1, GROUP, -1))
+    row, member, group = (members >= score_of(floor_R)[:, None, None]).nonzero(as_tuple=True)
+    found = keys(members[row, member, group], start + GROUP * chosen.indices[row, group] + member)
+    return torch.cat([best_RK, as_rows(row, found, rows)], 1).topk(top_k).values
+
+
+def as_rows(row: Tensor, values: Tensor, rows: int) -> Tensor:
+    """(rows, longest) of values whose rows are given in ascending order, filled up with EMPTY."""
+    counts = torch.bincount(row, minlength=rows)
+    table = torch.full((rows, int(counts.max())), EMPTY)
+    table[row, torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]] = values
+    return table
 
 
 def keys(scores: Tensor, positions: Tensor) -> Tensor:
@@ -160,6 +178,11 @@ def keys(scores: Tensor, positions: Tensor) -> Tensor:
     """
     bits = (scores + 0.0).view(torch.int32)
     return (turned(bits).to(torch.int64) << 32) | (LAST - positions)
+
+
+def score_of(found: Tensor) -> Tensor:
+    """The scores in the keys."""
+    return turned((found >> 32).to(torch.int32)).view(torch.float32)
 
 
 def turned(bits: Tensor) -> Tensor:
@@ -172,7 +195,7 @@ EMPTY = int(keys(torch.tensor(-torch.inf), torch.tensor(LAST)))
 
 def unpack(best_UK: Tensor, allowed: Positions | None) -> Lists:
     """Positions and scores of the keys; what was hidden or never filled has the score -inf and the position -1."""
-    scores = turned((best_UK >> 32).to(torch.int32)).view(torch.float32).numpy()
+    scores = score_of(best_UK).numpy()
     index = (LAST - (best_UK & LAST)).numpy()
     full = scores > -np.inf
     found = index[full] if allowed is None else allowed[index[full]]

@@ -52,8 +52,13 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     require_enough_items(catalogue, allowed, settings.top_k)
 
     lists = recommend(
-        users.select("user_id", "vector"), seen_positions(interactions, catalogue), catalogue,
-        Ranking("vector", "vector", settings.top_k, allowed), blocks_for(users.count(), settings), settings, task_threads(spark),
+        users.select("user_id", "vector"),
+        seen_positions(interactions, catalogue),
+        catalogue,
+        Ranking("vector", "vector", settings.top_k, allowed),
+        blocks_for(users.count(), settings),
+        settings,
+        task_threads(spark),
     )
     lake.write(lists, CANDIDATES)
     lake.clear_scratch("candidates")
@@ -69,7 +74,9 @@ def require_one_model(items: DataFrame, users: DataFrame) -> None:
         found[name] = (row["model_hash"], row["size"])
     if len(set(found.values())) > 1:
         shown = "; ".join(f"{name}: model {model}, length {size}" for name, (model, size) in found.items())
-        raise UserError(f"item_vectors and user_vectors do not come from one model ({shown}); run the stage embed again")
+        raise UserError(
+            f"item_vectors and user_vectors do not come from one model ({shown}); run the stage embed again"
+        )
 
 
 def require_enough_items(catalogue: Catalogue, allowed: tuple[str, ...], top_k: int) -> None:
@@ -77,7 +84,9 @@ def require_enough_items(catalogue: Catalogue, allowed: tuple[str, ...], top_k: 
     left = int(catalogue.array(allowed[0]).sum()) if allowed else catalogue.items
     if top_k > left:
         denied = f", {catalogue.items - left} of them denied by {DENY}" if allowed else ""
-        raise UserError(f"candidates.top_k is {top_k}, but the catalogue has {catalogue.items} items{denied}; set candidates.top_k to {left} or less")
+        raise UserError(
+            f"candidates.top_k is {top_k}, but the catalogue has {catalogue.items} items{denied}; set candidates.top_k to {left} or less"
+        )
 
 
 def read_deny_list(spark: SparkSession, source: Source, item_type: T.DataType) -> DataFrame:

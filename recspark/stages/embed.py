@@ -30,7 +30,9 @@ OUTPUTS = ("text_vectors", "item_vectors", "user_vectors")
 class EmbedConfig(Settings):
     """Sizes of the solves."""
 
-    blocks: int = Field(8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory")
+    blocks: int = Field(
+        8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory"
+    )
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
@@ -41,12 +43,16 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     priors = keep(item_priors(items, texts, path), lake.scratch("embed/priors"))
 
     corrected = correct_items(spark, lake, config, interactions, priors, path)
-    item_vectors = corrected.join(items.select("item_id", "text_hash"), "item_id").withColumn("model_hash", F.lit(model_hash))
+    item_vectors = corrected.join(items.select("item_id", "text_hash"), "item_id").withColumn(
+        "model_hash", F.lit(model_hash)
+    )
     vectors = lake.write(item_vectors, ITEM_VECTORS)
 
     settings = load_head(local_folder(path))[2]
     histories = solves.interaction_pairs(interactions, solves.FOLDED)
-    folded = solves.fold_in(histories, vectors.select("item_id", "vector"), settings, config.embed.blocks, lake.scratch("embed/users"))
+    folded = solves.fold_in(
+        histories, vectors.select("item_id", "vector"), settings, config.embed.blocks, lake.scratch("embed/users")
+    )
     lake.write(all_users(lake.read(spark, USERS), folded, model_hash), USER_VECTORS)
     lake.clear_scratch("embed")
 
@@ -65,8 +71,9 @@ def item_priors(items: DataFrame, texts: DataFrame, path: str) -> DataFrame:
     return joined.select("item_id", "vector").mapInPandas(head, f"item_id {id_type}, prior array<float>")
 
 
-def correct_items(spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, priors: DataFrame,
-                  path: str) -> DataFrame:
+def correct_items(
+    spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, priors: DataFrame, path: str
+) -> DataFrame:
     """(item_id, vector, prior, interactions): one item solve with the factorization's user vectors."""
     settings, scratch = load_head(local_folder(path))[2], lake.scratch("embed/items")
     pairs = solves.interaction_pairs(interactions, solves.LEARNED)
@@ -82,7 +89,11 @@ def correct_items(spark: SparkSession, lake: Lake, config: "Deployment", interac
 
 def all_users(users: DataFrame, folded: DataFrame, model_hash: str) -> DataFrame:
     """Every user's vector; one without a history gets the mean of the others', which is near to popularity."""
-    mean = folded.select(F.posexplode("vector").alias("position", "value")).groupBy("position").agg(exact_mean("value").alias("value"))
+    mean = (
+        folded.select(F.posexplode("vector").alias("position", "value"))
+        .groupBy("position")
+        .agg(exact_mean("value").alias("value"))
+    )
     values = [float(row["value"]) for row in mean.orderBy("position").collect()]
     joined = users.select("user_id", "events").join(folded, "user_id", "left")
     average = F.array(*[F.lit(v) for v in values]).cast("array<float>")

@@ -89,7 +89,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     candidates, user_vectors = lake.read(spark, CANDIDATES), lake.read(spark, USER_VECTORS)
     require_lengths(settings, config.candidates.top_k, items.count())
     if interactions.where("split = 'test'").first() is None:
-        raise UserError("evaluate: interactions has no row of split test; set preprocess.split so that some are held out")
+        raise UserError(
+            "evaluate: interactions has no row of split test; set preprocess.split so that some are held out"
+        )
 
     learned: dict[str, Vectors] = {
         b.kind: kept(b.vectors(interactions, items, config.seed), f"{scratch}/{b.kind}") for b in settings.baselines
@@ -101,7 +103,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     fold_in = history_folding(interactions.join(judged, "user_id", "left_semi"), config, scratch)
     models = [
         *(Model(b.kind, learned[b.kind].users, (f"knows_{b.kind}",), b.slices) for b in settings.baselines),
-        Model("text_before", keep(fold_in(factors.select("item_id", F.col("prior").alias("vector"))), f"{scratch}/before")),
+        Model(
+            "text_before", keep(fold_in(factors.select("item_id", F.col("prior").alias("vector"))), f"{scratch}/before")
+        ),
         Model("text_after", keep(fold_in(items.select("item_id", F.col("prior").alias("vector"))), f"{scratch}/after")),
         Model("full", user_vectors),
     ]
@@ -132,12 +136,18 @@ def kept(vectors: Vectors, path: str) -> Vectors:
     return Vectors(keep(vectors.users, f"{path}-users"), keep(vectors.items, f"{path}-items"))
 
 
-def catalogue_columns(items: DataFrame, factors: DataFrame, interactions: DataFrame, learned: dict[str, Vectors]) -> DataFrame:
+def catalogue_columns(
+    items: DataFrame, factors: DataFrame, interactions: DataFrame, learned: dict[str, Vectors]
+) -> DataFrame:
     """A row an item: its vector under every model, what each baseline knows, its slice, and how many users have it in train."""
     train = interactions.where("split = 'train'").groupBy("item_id").agg(F.count_distinct("user_id").alias("having"))
     warm = F.col("interactions") > 0
     frame = items.select(
-        "item_id", F.col("vector").alias("full"), F.col("prior").alias("text_after"), warm.alias("warm"), (~warm).alias("cold")
+        "item_id",
+        F.col("vector").alias("full"),
+        F.col("prior").alias("text_after"),
+        warm.alias("warm"),
+        (~warm).alias("cold"),
     )
     frame = frame.join(factors.select("item_id", F.col("prior").alias("text_before")), "item_id", "left")
     frame = frame.join(train, "item_id", "left").withColumn("having", F.coalesce("having", F.lit(0)))
@@ -153,7 +163,9 @@ def require_lengths(settings: EvaluateConfig, top_k: int, items: int) -> None:
     """UserError if a list of the largest `ks` cannot be had."""
     longest = settings.ks[-1]
     if longest > items:
-        raise UserError(f"evaluate.ks asks for lists of {longest}, but the catalogue has {items} items; set evaluate.ks lower")
+        raise UserError(
+            f"evaluate.ks asks for lists of {longest}, but the catalogue has {items} items; set evaluate.ks lower"
+        )
     if longest > top_k:
         raise UserError(
             f"evaluate.ks asks for lists of {longest}, but candidates.top_k is {top_k}; raise it and run candidates again, "
@@ -161,7 +173,9 @@ def require_lengths(settings: EvaluateConfig, top_k: int, items: int) -> None:
         )
 
 
-def truth_and_seen(interactions: DataFrame, catalogue: Catalogue, seed: int, scratch: str) -> tuple[DataFrame, DataFrame]:
+def truth_and_seen(
+    interactions: DataFrame, catalogue: Catalogue, seed: int, scratch: str
+) -> tuple[DataFrame, DataFrame]:
     """What counts as relevant, (user_id, hash, position), each once; and what those users had before, (user_id, position).
 
     Raises UserError if nothing counts.
@@ -172,7 +186,9 @@ def truth_and_seen(interactions: DataFrame, catalogue: Catalogue, seed: int, scr
     known = before.where(F.col("split").isin(*solves.FOLDED)).select("user_id").distinct()
     wanted = test.join(catalogue.positions(interactions.sparkSession), "item_id").join(known, "user_id", "left_semi")
     fresh = wanted.join(seen, ["user_id", "position"], "left_anti")
-    truth = keep(fresh.select("user_id", F.xxhash64(F.lit(seed), "user_id").alias("hash"), "position"), f"{scratch}/truth")
+    truth = keep(
+        fresh.select("user_id", F.xxhash64(F.lit(seed), "user_id").alias("hash"), "position"), f"{scratch}/truth"
+    )
     if truth.first() is None:
         raise UserError(
             "evaluate: no user to judge: no test interaction is with a known item that its user, known from train, valid or "
@@ -181,8 +197,16 @@ def truth_and_seen(interactions: DataFrame, catalogue: Catalogue, seed: int, scr
     return truth, seen
 
 
-def ranked_lists(models: list[Model], trials: tuple[Trial, ...], candidates: DataFrame, judged: DataFrame, seen: DataFrame,
-                 catalogue: Catalogue, blocks: int, settings: EvaluateConfig) -> DataFrame:
+def ranked_lists(
+    models: list[Model],
+    trials: tuple[Trial, ...],
+    candidates: DataFrame,
+    judged: DataFrame,
+    seen: DataFrame,
+    catalogue: Catalogue,
+    blocks: int,
+    settings: EvaluateConfig,
+) -> DataFrame:
     """(trial, user_id, rank, position): the first max(ks) items of every trial for the users who are judged."""
     spark, longest, users = judged.sparkSession, settings.ks[-1], judged
     for model in models:
@@ -190,7 +214,8 @@ def ranked_lists(models: list[Model], trials: tuple[Trial, ...], candidates: Dat
     known = {model.name: model.known for model in models}
     rankings = {
         number: Ranking(trial.model, trial.model, longest, (*known[trial.model], *SLICES[trial.slice]))
-        for number, trial in enumerate(trials) if trial != PUBLISHED
+        for number, trial in enumerate(trials)
+        if trial != PUBLISHED
     }
     ranked = recommend_trials(users, seen, catalogue, rankings, blocks, settings, task_threads(spark))
     listed = candidates.where(F.col("rank") <= longest).join(catalogue.positions(spark), "item_id")

@@ -36,7 +36,9 @@ class FactorizeConfig(FactorSettings):
 
     iterations: int = Field(8, ge=1, description="rounds of a user and an item solve")
     prior_ridge: float = Field(5.0, gt=0, description="ridge of the map from text vectors to item vectors")
-    blocks: int = Field(8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory")
+    blocks: int = Field(
+        8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory"
+    )
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
@@ -49,7 +51,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
 
     links = Links(pairs, items.select("item_id"), settings.blocks, scratch)
     if not links.users.rows:
-        raise UserError("factorize: no training interaction joins an item; look at the rejects table and preprocess.split")
+        raise UserError(
+            "factorize: no training interaction joins an item; look at the rejects table and preprocess.split"
+        )
     vectors = items.join(base.select("text_hash", "vector"), "text_hash").select("item_id", "vector")
     prior = TextPrior.of(vectors, links, settings, settings.prior_ridge, scratch)
     user_blocks, item_blocks = iterate(links, prior, settings, config.seed, scratch)
@@ -57,13 +61,17 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     lake.clear_scratch("factorize")
 
 
-def iterate(links: Links, prior: TextPrior, settings: FactorizeConfig, seed: int, scratch: str) -> tuple[DataFrame, DataFrame]:
+def iterate(
+    links: Links, prior: TextPrior, settings: FactorizeConfig, seed: int, scratch: str
+) -> tuple[DataFrame, DataFrame]:
     """(user blocks, item blocks) after the iterations and one more user solve."""
     size, met = settings.embedding_size, solves.touched(links.items)
     item_blocks = keep(solves.random_start(links.items, seed, size), f"{scratch}/items-0")
     for iteration in range(1, settings.iterations + 1):
         gram = solves.gram_of(item_blocks, size)
-        user_blocks = keep(solves.solve_side(links.users, item_blocks, gram, met, settings), f"{scratch}/users-{iteration}")
+        user_blocks = keep(
+            solves.solve_side(links.users, item_blocks, gram, met, settings), f"{scratch}/users-{iteration}"
+        )
         gram = solves.gram_of(user_blocks, size)
         priors = prior.blocks(prior.fit(item_blocks)) if iteration > 1 else None
         solved = solves.solve_side(links.items, user_blocks, gram, links.users.rows, settings, priors)
@@ -72,11 +80,19 @@ def iterate(links: Links, prior: TextPrior, settings: FactorizeConfig, seed: int
     return keep(solves.solve_side(links.users, item_blocks, gram, met, settings), f"{scratch}/users-last"), item_blocks
 
 
-def write_outputs(lake: Lake, settings: FactorizeConfig, links: Links, prior: TextPrior, user_blocks: DataFrame,
-                  item_blocks: DataFrame) -> None:
+def write_outputs(
+    lake: Lake,
+    settings: FactorizeConfig,
+    links: Links,
+    prior: TextPrior,
+    user_blocks: DataFrame,
+    item_blocks: DataFrame,
+) -> None:
     """The factor tables, and the model `factors`: what fine-tuning and embedding need to go on from here."""
     size, text_map = settings.embedding_size, prior.fit(item_blocks)
-    prior_rows = from_blocks(prior.blocks(text_map), links.item_index, "item_id", size).withColumnRenamed("vector", "prior")
+    prior_rows = from_blocks(prior.blocks(text_map), links.item_index, "item_id", size).withColumnRenamed(
+        "vector", "prior"
+    )
     users = from_blocks(user_blocks, links.user_index, "user_id", size).join(counted(links.users, "user_id"), "user_id")
     items = from_blocks(item_blocks, links.item_index, "item_id", size).join(counted(links.items, "item_id"), "item_id")
     items = items.join(prior_rows, "item_id")
@@ -88,8 +104,9 @@ def write_outputs(lake: Lake, settings: FactorizeConfig, links: Links, prior: Te
         weight, bias = text_map[:-1].T, text_map[-1] - prior.centre @ text_map[:-1]  # the centring folded into the bias
         tensors = {"weight": weight, "bias": bias, "user_gram": solves.gram_of(user_blocks, size)}
         save_file({n: np.ascontiguousarray(t, np.float64) for n, t in tensors.items()}, f"{folder}/factors.safetensors")
-        (Path(folder) / "settings.json").write_text(FactorSettings(**settings.model_dump(include=set(FactorSettings.model_fields)))
-                                                    .model_dump_json(indent=2))
+        (Path(folder) / "settings.json").write_text(
+            FactorSettings(**settings.model_dump(include=set(FactorSettings.model_fields))).model_dump_json(indent=2)
+        )
         lake.write_model("factors", folder)
 
 

@@ -44,13 +44,19 @@ log = logging.getLogger("recspark")
 class FinetuneConfig(TrainingSettings, LaunchSettings):
     """What is learned and by how many ranks."""
 
-    validation_fraction: float = Field(0.1, ge=0, lt=1, description="items held out for early stopping, drawn by a hash of the id")
-    max_positives: int | None = Field(None, ge=1, description="users an item's sums are taken over, drawn by a hash; all if not set")
+    validation_fraction: float = Field(
+        0.1, ge=0, lt=1, description="items held out for early stopping, drawn by a hash of the id"
+    )
+    max_positives: int | None = Field(
+        None, ge=1, description="users an item's sums are taken over, drawn by a hash; all if not set"
+    )
 
     @model_validator(mode="after")
     def every_rank_has_a_share(self) -> "FinetuneConfig":
         if self.batch_size < 2 * self.num_processes or self.batch_size % self.num_processes:
-            raise ValueError(f"batch_size {self.batch_size} should be a multiple of num_processes {self.num_processes}, twice or more")
+            raise ValueError(
+                f"batch_size {self.batch_size} should be a multiple of num_processes {self.num_processes}, twice or more"
+            )
         if self.launcher == "local" and self.num_processes != 1:
             raise ValueError(f"launcher local runs one rank; num_processes is {self.num_processes}")
         return self
@@ -64,8 +70,14 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     examples = lake.write(training_examples(spark, lake, config, factors), TRAINING_EXAMPLES)
     fingerprint = fingerprint_of(settings, config.seed, encoder_hash(base), factors_hash, examples)
     job = TrainingJob(
-        settings, base, factors_path, lake.table_path(TRAINING_EXAMPLES), lake.scratch(f"finetune/{fingerprint}"),
-        lake.path(f"tensorboard/run_date={lake.run_date}"), config.seed, settings.threads_per_process,
+        settings,
+        base,
+        factors_path,
+        lake.table_path(TRAINING_EXAMPLES),
+        lake.scratch(f"finetune/{fingerprint}"),
+        lake.path(f"tensorboard/run_date={lake.run_date}"),
+        config.seed,
+        settings.threads_per_process,
     )
     train(spark, lake, job, settings)
     publish(spark, lake, job, factors, config.encoder.max_length)
@@ -81,11 +93,15 @@ def training_examples(spark: SparkSession, lake: Lake, config: "Deployment", fac
     targets = item_targets(links, lake.read(spark, USER_FACTORS), factors.settings.embedding_size)
     targets = with_loss_weight(keep(targets, lake.scratch("finetune/targets")))
     if (count := targets.count()) < 2 * settings.num_processes:
-        raise UserError(f"finetune: {count} items have training interactions, too few for {settings.num_processes} ranks")
+        raise UserError(
+            f"finetune: {count} items have training interactions, too few for {settings.num_processes} ranks"
+        )
     met = items.join(targets, "item_id", "left_semi")
     layout = lay_out(met, settings.validation_fraction, settings.batch_size, settings.num_processes, config.seed)
     to_bytes = F.pandas_udf(lambda ids: ids.map(lambda row: np.asarray(row, "<i4").tobytes()), "binary")  # type: ignore[call-overload]
-    rows = layout.join(items.select("item_id", to_bytes("token_ids").alias("tokens")), "item_id").join(targets, "item_id")
+    rows = layout.join(items.select("item_id", to_bytes("token_ids").alias("tokens")), "item_id").join(
+        targets, "item_id"
+    )
     return rows.repartition(settings.num_processes, "shard").sortWithinPartitions("shard", "part", "batch", "slot")
 
 
@@ -105,7 +121,14 @@ def train(spark: SparkSession, lake: Lake, job: TrainingJob, settings: FinetuneC
         log.info("  going on from the checkpoint of epoch %d", found[1]["epoch"])
     lake.clear_scratch("finetune/status")
     with ProgressBar(settings.launcher, settings.num_processes) as bar:
-        launch(spark, settings, partial(train_rank, job), lake.scratch("finetune/status"), bar.show, lake.log_path("ranks.log"))
+        launch(
+            spark,
+            settings,
+            partial(train_rank, job),
+            lake.scratch("finetune/status"),
+            bar.show,
+            lake.log_path("ranks.log"),
+        )
 
 
 def publish(spark: SparkSession, lake: Lake, job: TrainingJob, factors: Factors, max_length: int) -> None:

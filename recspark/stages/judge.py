@@ -48,7 +48,11 @@ class Evaluation:
 
     def slice_size(self, name: str) -> int:
         """Items of a slice."""
-        return int(np.all([self.catalogue.array(c) for c in SLICES[name]], axis=0).sum()) if SLICES[name] else self.catalogue.items
+        return (
+            int(np.all([self.catalogue.array(c) for c in SLICES[name]], axis=0).sum())
+            if SLICES[name]
+            else self.catalogue.items
+        )
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,12 @@ def sum_block(lists: pa.Table, truth: pa.Table, evaluation: Evaluation) -> pa.Ta
     rows = []
     for index, one in enumerate(evaluation.trials):
         mine = (trial == index) & (listed >= 0)
-        wanted = np.all([np.ones(len(relevant), bool), *(catalogue.array(c)[relevant] for c in SLICES[one.slice])], axis=0)
-        judged = judge(listed[mine], ranks[mine], items[mine], having[wanted], relevant[wanted], len(users), max(ks), information)
+        wanted = np.all(
+            [np.ones(len(relevant), bool), *(catalogue.array(c)[relevant] for c in SLICES[one.slice])], axis=0
+        )
+        judged = judge(
+            listed[mine], ranks[mine], items[mine], having[wanted], relevant[wanted], len(users), max(ks), information
+        )
         eligible = judged.relevant > 0
         sums = bootstrap_sums(hashes[eligible], values(judged.choose(eligible), ks), evaluation.replicates)
         counted = mine.copy()

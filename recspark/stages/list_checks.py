@@ -5,6 +5,7 @@ another; of the bad rows one, the first by id, comes to the driver as an example
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -21,7 +22,9 @@ LIST_FAULTS = {
     "the list belongs to a user without a vector": "due IS NULL",
     "the list is shorter or longer than it can be": "items <> due",
 }
-SCORE_FAULTS = {"the score is not the product of the two vectors": "abs(score - product) > 0.001 * greatest(1, abs(product))"}
+SCORE_FAULTS = {
+    "the score is not the product of the two vectors": "abs(score - product) > 0.001 * greatest(1, abs(product))"
+}
 USERS_RECOMPUTED = 1000  # about so many users' scores are computed once more
 
 
@@ -45,13 +48,18 @@ def entries(lists: DataFrame, items: DataFrame, had: DataFrame) -> DataFrame:
     by_rank = Window.partitionBy("user_id").orderBy("rank", "item_id")
     by_item = Window.partitionBy("user_id", "item_id").orderBy("rank")
     placed = lists.select(
-        "user_id", "rank", "item_id", "score",
+        "user_id",
+        "rank",
+        "item_id",
+        "score",
         F.row_number().over(by_rank).alias("place"),
         F.lag("score").over(by_rank).alias("score_above"),
         F.row_number().over(by_item).alias("copy"),
     )
     offered = items.select("item_id", F.lit(True).alias("offered"))
-    return placed.join(had.withColumn("had", F.lit(True)), ["user_id", "item_id"], "left").join(offered, "item_id", "left")
+    return placed.join(had.withColumn("had", F.lit(True)), ["user_id", "item_id"], "left").join(
+        offered, "item_id", "left"
+    )
 
 
 def lengths(lists: DataFrame, users: DataFrame, items: DataFrame, had: DataFrame, top_k: int) -> DataFrame:
@@ -71,9 +79,8 @@ def products(lists: DataFrame, users: DataFrame, items: DataFrame) -> DataFrame:
     """
     share = max(1, users.count() // USERS_RECOMPUTED)
     some = users.where(F.pmod(F.xxhash64("user_id"), F.lit(share)) == 0)
-    both = (
-        lists.join(some.select("user_id", F.col("vector").alias("u")), "user_id")
-        .join(items.select("item_id", F.col("vector").alias("v")), "item_id")
+    both = lists.join(some.select("user_id", F.col("vector").alias("u")), "user_id").join(
+        items.select("item_id", F.col("vector").alias("v")), "item_id"
     )
     product = F.expr("aggregate(zip_with(u, v, (x, y) -> double(x) * double(y)), double(0), (total, xy) -> total + xy)")
     return both.withColumn("product", product)
@@ -90,7 +97,13 @@ def failing(rows: DataFrame, faults: Mapping[str, str], shown: tuple[str, ...]) 
     found = rows.agg(*counts, *examples).first()
     assert found is not None  # an aggregate without groups has one row
     return [
-        f"{fault}: {found[f'count{n}']:,} times, such as "
-        + ", ".join(f"{name} {value}" for name, value in found[f"first{n}"].asDict().items())
-        for n, fault in enumerate(faults) if found[f"count{n}"]
+        told(fault, found[f"count{n}"], found[f"first{n}"].asDict())
+        for n, fault in enumerate(faults)
+        if found[f"count{n}"]
     ]
+
+
+def told(fault: str, rows: int, example: dict[str, Any]) -> str:
+    """The user has had the item: 3 rows, such as user_id 7, rank 1, …"""
+    shown = ", ".join(f"{name} {value}" for name, value in example.items())
+    return f"{fault}: {rows:,} row{'s' if rows > 1 else ''}, such as {shown}"

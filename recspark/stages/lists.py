@@ -7,7 +7,6 @@ neither on the number of blocks nor on how many items a user has seen.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,8 +43,15 @@ class Ranking:
     allowed: tuple[str, ...] = ()
 
 
-def recommend(users: DataFrame, seen: DataFrame, catalogue: Catalogue, ranking: Ranking, blocks: int, settings: ListSettings,
-              threads: int) -> DataFrame:
+def recommend(
+    users: DataFrame,
+    seen: DataFrame,
+    catalogue: Catalogue,
+    ranking: Ranking,
+    blocks: int,
+    settings: ListSettings,
+    threads: int,
+) -> DataFrame:
     """(user_id, rank from 1, item_id, score float) for users (user_id, vectors), their seen (user_id, position) left out.
 
     Order: score descending, then item id ascending. A list is shorter than `top_k` only where the user has seen the rest.
@@ -56,14 +62,28 @@ def recommend(users: DataFrame, seen: DataFrame, catalogue: Catalogue, ranking: 
         ids, lists = rank(users, seen, catalogue, ranking, settings, threads)
         user, place, position = entries(lists)
         item = catalogue.ids().take(pa.array(position))
-        return pa.table({"user_id": ids.take(pa.array(user)), "rank": place, "item_id": item, "score": lists.scores[user, place - 1]})
+        return pa.table(
+            {
+                "user_id": ids.take(pa.array(user)),
+                "rank": place,
+                "item_id": item,
+                "score": lists.scores[user, place - 1],
+            }
+        )
 
     schema = f"user_id {id_type(users)}, rank int, item_id {item_type}, score float"
     return over_blocks(users, seen, blocks, list_block, schema)
 
 
-def recommend_trials(users: DataFrame, seen: DataFrame, catalogue: Catalogue, trials: Mapping[int, Ranking], blocks: int,
-                     settings: ListSettings, threads: int) -> DataFrame:
+def recommend_trials(
+    users: DataFrame,
+    seen: DataFrame,
+    catalogue: Catalogue,
+    trials: Mapping[int, Ranking],
+    blocks: int,
+    settings: ListSettings,
+    threads: int,
+) -> DataFrame:
     """(trial, user_id, rank, position) of many rankings of the same users at once, each with its number.
 
     A user whose vector is null gets no list.
@@ -76,14 +96,17 @@ def recommend_trials(users: DataFrame, seen: DataFrame, catalogue: Catalogue, tr
             ids, lists = rank(known, seen, catalogue, ranking, settings, threads)
             user, place, position = entries(lists)
             number = np.full(len(user), trial, np.int32)
-            parts.append(pa.table({"trial": number, "user_id": ids.take(pa.array(user)), "rank": place, "position": position}))
+            parts.append(
+                pa.table({"trial": number, "user_id": ids.take(pa.array(user)), "rank": place, "position": position})
+            )
         return pa.concat_tables(parts)
 
     return over_blocks(users, seen, blocks, list_block, f"trial int, user_id {id_type(users)}, rank int, position int")
 
 
-def over_blocks(users: DataFrame, seen: DataFrame, blocks: int, function: Callable[[pa.Table, pa.Table], pa.Table],
-                schema: str) -> DataFrame:
+def over_blocks(
+    users: DataFrame, seen: DataFrame, blocks: int, function: Callable[[pa.Table, pa.Table], pa.Table], schema: str
+) -> DataFrame:
     """Apply the function to each block of users, in the order of their ids, with the block's seen items."""
 
     def block(users: pa.Table, seen: pa.Table) -> pa.Table:
@@ -119,8 +142,9 @@ def blocks_for(users: int, settings: ListSettings) -> int:
     return max(1, -(-users // settings.users_per_block))
 
 
-def rank(users: pa.Table, seen: pa.Table, catalogue: Catalogue, ranking: Ranking, settings: ListSettings,
-         threads: int) -> tuple[pa.ChunkedArray, "Lists"]:
+def rank(
+    users: pa.Table, seen: pa.Table, catalogue: Catalogue, ranking: Ranking, settings: ListSettings, threads: int
+) -> tuple[pa.ChunkedArray, "Lists"]:
     """The users' ids and the kernel's lists for them."""
     from recspark.retrieval.topk import exact_top_k
 
@@ -130,14 +154,18 @@ def rank(users: pa.Table, seen: pa.Table, catalogue: Catalogue, ranking: Ranking
     else:
         vectors = vectors_of(users[ranking.users], ranking.users)
     return ids, exact_top_k(
-        vectors, catalogue.array(ranking.items), seen_rows(ids, seen), ranking.top_k,
-        allowed_positions(catalogue, ranking.allowed), settings.memory_mib * 2**20, threads,
+        vectors,
+        catalogue.array(ranking.items),
+        seen_rows(ids, seen),
+        ranking.top_k,
+        allowed_positions(catalogue, ranking.allowed),
+        settings.memory_mib * 2**20,
+        threads,
     )
 
 
-@lru_cache(maxsize=4)
 def allowed_positions(catalogue: Catalogue, columns: tuple[str, ...]) -> NDArray[np.int64] | None:
-    """Positions where all boolean columns hold, ascending, kept by the worker; None, for all, without a column."""
+    """Positions where all boolean columns hold, ascending; None, for all, without a column."""
     return np.flatnonzero(np.all([catalogue.array(c) for c in columns], axis=0)) if columns else None
 
 

@@ -48,9 +48,7 @@ class PreprocessConfig(Settings):
     max_reject_fraction: float = Field(
         0.05, ge=0, le=1, description="of a source's rows; with more, nothing is written"
     )
-    duplicates: Duplicates = Field(
-        "last", description="of one user with one item: keep the last event, or all"
-    )
+    duplicates: Duplicates = Field("last", description="of one user with one item: keep the last event, or all")
     min_user_interactions: int = Field(1, ge=1, description="k-core: users with fewer go, again and again")
     min_item_interactions: int = Field(
         1, ge=1, description="k-core: interactions of items with fewer go; the items stay"
@@ -82,7 +80,8 @@ class Judged:
 
     @property
     def by_source(self) -> dict[str, DataFrame]:
-        frames = {"interactions": self.interactions, "items": self.items, "users": self.users}
+        """Items first: interactions are joined with them, best when their size is known."""
+        frames = {"items": self.items, "interactions": self.interactions, "users": self.users}
         return {name: frame for name, frame in frames.items() if frame is not None}
 
 
@@ -133,9 +132,7 @@ def judge(spark: SparkSession, lake: Lake, config: "Deployment", keep: Keep) -> 
     items = keep(cleaning.judge_items(prepared.select("item_id", "prepared.*", "attributes", "row")))
     latest = cleaning.latest_moment(lake.run_date, datetime.datetime.now(datetime.UTC).date())
     interactions = keep(
-        cleaning.judge_interactions(
-            raw_interactions, cleaning.kept(items), settings.interactions, latest, config.seed
-        )
+        cleaning.judge_interactions(raw_interactions, cleaning.kept(items), settings.interactions, latest, config.seed)
     )
     users = keep(cleaning.judge_users(raw_users)) if raw_users is not None else None
     return Judged(items, interactions, users)
@@ -179,14 +176,10 @@ def choose_events(clean: DataFrame, settings: PreprocessConfig, keep: Keep) -> D
 def require_splits(interactions: DataFrame, settings: PreprocessConfig) -> None:
     """UserError if there is nothing to learn from, or nothing to judge on."""
     rows = {r["split"]: int(r["count"]) for r in interactions.groupBy("split").count().collect()}
-    log.info(
-        "split %s: %s", settings.split.kind, ", ".join(f"{name} {n:,}" for name, n in sorted(rows.items()))
-    )
+    log.info("split %s: %s", settings.split.kind, ", ".join(f"{name} {n:,}" for name, n in sorted(rows.items())))
     found = ", ".join(f"{n:,} {name}" for name, n in sorted(rows.items()))
     if "train" not in rows:
-        raise UserError(
-            f"preprocess.split ({settings.split}) leaves no train rows; it gave {found}; hold out less"
-        )
+        raise UserError(f"preprocess.split ({settings.split}) leaves no train rows; it gave {found}; hold out less")
     if "test" not in rows and not settings.allow_no_test:
         raise UserError(
             f"preprocess.split ({settings.split}) leaves no test rows; it gave {found}; hold out more, or set "

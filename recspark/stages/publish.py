@@ -22,7 +22,16 @@ from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, RECOMMENDATI
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-INPUTS = ("candidates", "interactions", "items", "item_vectors", "user_vectors", "training_log", "metrics", "rejects")
+INPUTS = (
+    "candidates",
+    "interactions",
+    "items",
+    "item_vectors",
+    "user_vectors",
+    "training_log",
+    "metrics",
+    "rejects",
+)
 OUTPUTS = ("recommendations", "report")
 
 log = logging.getLogger("recspark")
@@ -44,7 +53,9 @@ class PublishConfig(Settings):
     """What is made for people, beside the table."""
 
     report: bool = Field(True, description="write reports/run_date=…/report.html into the lake")
-    example_users: int = Field(3, ge=0, le=20, description="users whose lists stand in the report, drawn by a hash of the id")
+    example_users: int = Field(
+        3, ge=0, le=20, description="users whose lists stand in the report, drawn by a hash of the id"
+    )
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
@@ -55,7 +66,13 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """
     candidates, users, items = (lake.read(spark, table) for table in (CANDIDATES, USER_VECTORS, ITEM_VECTORS))
     require_one_model(items, users)
-    faults = list_faults(candidates, users, offered(spark, items, config), seen(lake.read(spark, INTERACTIONS)), config.candidates.top_k)
+    faults = list_faults(
+        candidates,
+        users,
+        offered(spark, items, config),
+        seen(lake.read(spark, INTERACTIONS)),
+        config.candidates.top_k,
+    )
     if faults:
         raise PublishRefused(lake, faults)
 
@@ -71,7 +88,11 @@ def offered(spark: SparkSession, items: DataFrame, config: "Deployment") -> Data
     """The catalogue, less what is denied."""
     if config.candidates.deny is None:
         return items
-    return items.join(read_deny_list(spark, config.candidates.deny, items.schema["item_id"].dataType), "item_id", "left_anti")
+    return items.join(
+        read_deny_list(spark, config.candidates.deny, items.schema["item_id"].dataType),
+        "item_id",
+        "left_anti",
+    )
 
 
 def seen(interactions: DataFrame) -> DataFrame:

@@ -31,9 +31,9 @@ PACKAGES = ("pyspark", "pyarrow", "numpy", "pandas", "torch", "transformers", "h
 def collect_facts(spark: SparkSession, lake: Lake, config: "Deployment", published: DataFrame) -> ReportFacts:
     """What the report of this run date tells. Tables that may be missing (metrics, training log, rejects) count as empty."""
     items, vectors, interactions = (lake.read(spark, table) for table in (ITEMS, ITEM_VECTORS, INTERACTIONS))
-    tokens = {int(r["tokens"]): int(r["count"]) for r in items.groupBy(F.size("token_ids").alias("tokens")).count().collect()}
-    rejects = if_there(spark, lake, REJECTS)
-    reasons = rejects.groupBy("source", "reason").count().orderBy("source", F.desc("count"), "reason").collect() if rejects else []
+    tokens = {
+        int(r["tokens"]): int(r["count"]) for r in items.groupBy(F.size("token_ids").alias("tokens")).count().collect()
+    }
     model = published.select("model_hash").first()
     return ReportFacts(
         run_date=str(lake.run_date),
@@ -47,7 +47,7 @@ def collect_facts(spark: SparkSession, lake: Lake, config: "Deployment", publish
         max_length=config.encoder.max_length,
         texts_cut=sum(n for length, n in tokens.items() if length >= config.encoder.max_length),
         stages=stage_records(lake, config),
-        rejects=[(r["source"], r["reason"], r["count"]) for r in reasons],
+        rejects=reject_counts(if_there(spark, lake, REJECTS)),
         settings=lake.facts.get("settings", {}),
         versions=versions(spark),
     )
@@ -61,6 +61,14 @@ def small_table(spark: SparkSession, lake: Lake, table: Table) -> pd.DataFrame:
     """A table of a few hundred rows, whole; without rows if the lake does not have it."""
     found = if_there(spark, lake, table)
     return found.toPandas() if found is not None else pd.DataFrame(columns=table.column_names)
+
+
+def reject_counts(rejects: DataFrame | None) -> list[tuple[str, str, int]]:
+    """(source, reason, rows), the most frequent of a source first."""
+    if rejects is None:
+        return []
+    counted = rejects.groupBy("source", "reason").count().orderBy("source", F.desc("count"), "reason")
+    return [(r["source"], r["reason"], r["count"]) for r in counted.collect()]
 
 
 def stage_records(lake: Lake, config: "Deployment") -> list[StageRecord]:
@@ -90,15 +98,25 @@ def describe_lists(published: DataFrame, items: DataFrame, vectors: DataFrame) -
     by_item = published.groupBy("item_id").agg(F.count(F.lit(1)).alias("lists"), F.min("rank").alias("best_rank"))
     met = vectors.select("item_id", "interactions").join(by_item, "item_id", "left")
     counts = met.agg(
-        F.count(F.lit(1)).alias("catalogue"), F.count("lists").alias("shown"), F.coalesce(F.sum("lists"), F.lit(0)).alias("entries"),
+        F.count(F.lit(1)).alias("catalogue"),
+        F.count("lists").alias("shown"),
+        F.coalesce(F.sum("lists"), F.lit(0)).alias("entries"),
         F.count_if(F.col("best_rank") <= FIRST_K).alias("shown_first"),
         F.coalesce(F.sum(F.when(F.col("interactions") == 0, F.col("lists"))), F.lit(0)).alias("cold_entries"),
     ).first()
     assert counts is not None  # an aggregate without groups has one row
-    top = by_item.orderBy(F.desc("lists"), "item_id").limit(MOST_SHOWN).join(items.select("item_id", "title"), "item_id")
+    top = (
+        by_item.orderBy(F.desc("lists"), "item_id").limit(MOST_SHOWN).join(items.select("item_id", "title"), "item_id")
+    )
     most_shown = [(r["title"], r["lists"]) for r in top.orderBy(F.desc("lists"), "item_id").collect()]
     users = published.select("user_id").distinct().count()
-    return Lists(**counts.asDict(), users=users, first_k=FIRST_K, most_shown=most_shown, scores=histogram(published, "score"))
+    return Lists(
+        **counts.asDict(),
+        users=users,
+        first_k=FIRST_K,
+        most_shown=most_shown,
+        scores=histogram(published, "score"),
+    )
 
 
 def histogram(frame: DataFrame, column: str) -> Histogram | None:
@@ -137,15 +155,22 @@ def examples(published: DataFrame, interactions: DataFrame, items: DataFrame, us
     newest = Window.partitionBy("user_id").orderBy(F.desc("order_key"), F.desc("item_id"))
     past = interactions.where(chosen & F.col("split").isin(*FOLDED)).withColumn("place", F.row_number().over(newest))
     later = interactions.where(chosen & (F.col("split") == "test")).select("user_id", "item_id").distinct()
-    lists = published.where(chosen & (F.col("rank") <= EXAMPLE_ROWS)).join(later.withColumn("later", F.lit(True)), ["user_id", "item_id"], "left")
+    lists = published.where(chosen & (F.col("rank") <= EXAMPLE_ROWS)).join(
+        later.withColumn("later", F.lit(True)), ["user_id", "item_id"], "left"
+    )
 
     history = past.where(F.col("place") <= EXAMPLE_ROWS).join(titles, "item_id", "left").orderBy("place").collect()
     entries = lists.join(titles, "item_id", "left").orderBy("rank").collect()
     return [
         Example(
-            str(user["user_id"]), user["events"],
+            str(user["user_id"]),
+            user["events"],
             [Entry(title_of(e), event_note(e)) for e in history if e["user_id"] == user["user_id"]],
-            [Entry(title_of(e), f"{e['score']:.3f}", bool(e["later"])) for e in entries if e["user_id"] == user["user_id"]],
+            [
+                Entry(title_of(e), f"{e['score']:.3f}", bool(e["later"]))
+                for e in entries
+                if e["user_id"] == user["user_id"]
+            ],
         )
         for user in drawn
     ]

@@ -1,6 +1,6 @@
 """Vectors of distinct texts, by an Arrow UDF that keeps the encoder in each Python worker. Used by factorize and embed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from recspark.models.encoder import TextEncoder
 
 
-def text_vectors(spark: SparkSession, lake: Lake, table: Table, items: DataFrame, path: str, model_hash: str,
-                 config: EncoderConfig) -> DataFrame:
+def text_vectors(
+    spark: SparkSession, lake: Lake, table: Table, items: DataFrame, path: str, model_hash: str, config: EncoderConfig
+) -> DataFrame:
     """Write `table` (text_hash, model_hash, vector) for the distinct texts of the items; returns it.
 
     Texts that this table's last run date has under the same model are taken from there, not encoded again.
@@ -43,7 +44,7 @@ def encode_texts(spark: SparkSession, texts: DataFrame, path: str, model_hash: s
     """(text_hash, model_hash, vector) of (text_hash, token_ids), under the transformers model directory at `path`."""
     threads, budget = task_threads(spark), config.tokens_per_batch
 
-    def run(pieces: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def run(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         from recspark.retrieval.encode import encode
 
         encoder = kept_encoder(path, model_hash, threads)
@@ -54,7 +55,9 @@ def encode_texts(spark: SparkSession, texts: DataFrame, path: str, model_hash: s
 
     # The order within a partition decides the batches, and those the last bits: keep it by the texts alone.
     spread = texts.repartition(int(spark.conf.get("spark.sql.shuffle.partitions") or 8), "text_hash")
-    return spread.sortWithinPartitions("text_hash").mapInPandas(run, "text_hash string, model_hash string, vector array<float>")
+    return spread.sortWithinPartitions("text_hash").mapInPandas(
+        run, "text_hash string, model_hash string, vector array<float>"
+    )
 
 
 @lru_cache(maxsize=2)

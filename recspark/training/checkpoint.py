@@ -20,7 +20,9 @@ def save(folder: str, epoch: int, tensors: dict[str, Tensor], facts: dict[str, A
     fs.create_dir(base, recursive=True)
     with tempfile.TemporaryDirectory() as local:
         path = Path(local) / "checkpoint"
-        save_file({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, path, metadata={"facts": json.dumps(facts)})
+        save_file(
+            {n: t.detach().cpu().contiguous() for n, t in tensors.items()}, path, metadata={"facts": json.dumps(facts)}
+        )
         partial = f"{base}/{uuid.uuid4().hex}.partial"
         pafs.copy_files(str(path), partial, destination_filesystem=fs)
         fs.move(partial, f"{base}/epoch-{epoch:05d}.safetensors")
@@ -45,4 +47,6 @@ def names(folder: str) -> list[str]:
     """File names of the whole checkpoints, oldest first."""
     fs, base = pafs.FileSystem.from_uri(folder)
     files = fs.get_file_info(pafs.FileSelector(base, allow_not_found=True))
-    return sorted(f.base_name for f in files if f.base_name.startswith("epoch-") and f.base_name.endswith(".safetensors"))
+    return sorted(
+        f.base_name for f in files if f.base_name.startswith("epoch-") and f.base_name.endswith(".safetensors")
+    )

@@ -128,8 +128,14 @@ class TorchRanks(LocalRanks):
 Task = Callable[[Ranks, Reporter], None]
 
 
-def launch(spark: SparkSession, settings: LaunchSettings, task: Task, status_folder: str,
-           watch: Callable[[dict[int, Status]], None], log_path: str) -> None:
+def launch(
+    spark: SparkSession,
+    settings: LaunchSettings,
+    task: Task,
+    status_folder: str,
+    watch: Callable[[dict[int, Status]], None],
+    log_path: str,
+) -> None:
     """Run the task on every rank; returns when all are done.
 
     watch is called about twice a second with what the ranks say. Raises TrainingFailed; UserError if there are fewer task
@@ -173,7 +179,9 @@ def check_launch(spark: SparkSession, settings: LaunchSettings) -> None:
             import horovod.spark
             import horovod.torch  # noqa: F401
         except ImportError as error:
-            raise UserError(f"finetune.launcher is horovod, which is not here ({error}); install it or set launcher: torch") from None
+            raise UserError(
+                f"finetune.launcher is horovod, which is not here ({error}); install it or set launcher: torch"
+            ) from None
 
 
 def note_thread_error(error: threading.ExceptHookArgs) -> None:
@@ -184,7 +192,13 @@ def note_thread_error(error: threading.ExceptHookArgs) -> None:
 class Watcher(threading.Thread):
     """Reads what the ranks say of themselves while they are launched, and ends a launch that would never end."""
 
-    def __init__(self, spark: SparkSession, settings: LaunchSettings, status_folder: str, watch: Callable[[dict[int, Status]], None]):
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: LaunchSettings,
+        status_folder: str,
+        watch: Callable[[dict[int, Status]], None],
+    ):
         super().__init__(name="recspark-watcher", daemon=True)
         self.spark, self.settings, self.status_folder, self.watch = spark, settings, status_folder, watch
         self.began, self.failed_at, self.why, self.over = time.time(), 0.0, "", threading.Event()
@@ -234,7 +248,9 @@ def stop(spark: SparkSession, statuses: dict[int, Status]) -> None:
                 continue
 
 
-def explain(settings: LaunchSettings, statuses: dict[int, Status], why: str, failure: BaseException | None, log_path: str) -> str:
+def explain(
+    settings: LaunchSettings, statuses: dict[int, Status], why: str, failure: BaseException | None, log_path: str
+) -> str:
     """Which rank, and why; a rank's failure that only echoes another's comes last."""
     lines = [f"fine-tuning by {settings.launcher} failed" + (f": {why}" if why else "")]
     # The one that has been silent longest first: the others wait for it.
@@ -278,8 +294,12 @@ def rank_environment(settings: LaunchSettings) -> dict[str, str]:
     """Environment of every rank."""
     threads = str(settings.threads_per_process)
     return {
-        "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
-        "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error",
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
         # On CPUs Horovod's background thread takes time from the compute; it need not look up more often than this (ms).
         "HOROVOD_CYCLE_TIME": "20",
         "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": str(int(settings.stall_timeout)),
@@ -291,10 +311,17 @@ def start_horovod(spark: SparkSession, settings: LaunchSettings, task: Task, sta
     import horovod.spark
 
     environment = {**os.environ, **rank_environment(settings)}
-    with open(log_path, "w") as log:
+    with Path(log_path).open("w") as log:
         horovod.spark.run(
-            horovod_rank, args=(task, status_folder), num_proc=settings.num_processes, env=environment, verbose=0,
-            start_timeout=int(settings.start_timeout), use_gloo=True, stdout=log, stderr=log,
+            horovod_rank,
+            args=(task, status_folder),
+            num_proc=settings.num_processes,
+            env=environment,
+            verbose=0,
+            start_timeout=int(settings.start_timeout),
+            use_gloo=True,
+            stdout=log,
+            stderr=log,
         )
 
 

@@ -32,7 +32,9 @@ class TrainingSettings(Settings):
     reader: ReaderKind = Field("petastorm", description="petastorm | arrow")
     epochs: int = Field(6, ge=1, description="at most; fewer when the held-out loss stops falling")
     batch_size: int = Field(128, ge=1, description="items of a step, over all ranks")
-    head_learning_rate: float = Field(1e-3, gt=0, description="peak, of the linear head; the encoder's is the adaptation's")
+    head_learning_rate: float = Field(
+        1e-3, gt=0, description="peak, of the linear head; the encoder's is the adaptation's"
+    )
     warmup_steps: int = Field(10, ge=0, description="steps of linear rise; then a linear fall to 0")
     weight_decay: float = Field(0.01, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to it")
@@ -121,7 +123,9 @@ def make_learner(job: TrainingJob, ranks: Ranks) -> Learner:
         {"params": [p for n, p in parameters.items() if n.startswith(prefix)], "lr": rate, "peak": rate}
         for prefix, rate in (("head.", settings.head_learning_rate), ("encoder.", settings.adaptation.learning_rate))
     ]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], betas=(0.9, 0.99), weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        [g for g in groups if g["params"]], betas=(0.9, 0.99), weight_decay=settings.weight_decay
+    )
     gram = torch.from_numpy(factors.user_gram).float().to(device)
     return Learner(model, parameters, optimizer, gram, factors.settings.unobserved_weight, device)
 
@@ -136,8 +140,16 @@ def make_model(base: str, factors: Factors, settings: TrainingSettings) -> Retri
     return Retriever(encoder, factors.weight, factors.bias)
 
 
-def train_epoch(job: TrainingJob, learner: Learner, model: nn.Module, optimizer: torch.optim.Optimizer, shard: Shard, ranks: Ranks,
-                reporter: Reporter, epoch: int) -> tuple[float, int]:
+def train_epoch(
+    job: TrainingJob,
+    learner: Learner,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    shard: Shard,
+    ranks: Ranks,
+    reporter: Reporter,
+    epoch: int,
+) -> tuple[float, int]:
     """(mean loss, examples over all ranks) of one epoch; each item is read once."""
     steps, began, done = shard.steps("train"), time.time(), 0
     order = np.random.default_rng([job.seed, epoch]).permutation(steps)
@@ -153,8 +165,14 @@ def train_epoch(job: TrainingJob, learner: Learner, model: nn.Module, optimizer:
         done += batch.size
         if not np.isfinite(total[0].item()):
             raise FloatingPointError(f"the loss is not finite at epoch {epoch}, step {step + 1}")
-        reporter.update(state="running", epoch=epoch, step=(epoch - 1) * steps + step + 1, steps=job.settings.epochs * steps,
-                        loss=losses.mean().item(), examples_per_second=done / (time.time() - began))
+        reporter.update(
+            state="running",
+            epoch=epoch,
+            step=(epoch - 1) * steps + step + 1,
+            steps=job.settings.epochs * steps,
+            loss=losses.mean().item(),
+            examples_per_second=done / (time.time() - began),
+        )
     loss_sum, examples = ranks.sum(total).tolist()
     return loss_sum / examples, int(examples)
 
@@ -190,16 +208,24 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, settings: TrainingSetti
 
 def check_steps(shard: Shard, ranks: Ranks) -> None:
     """Every rank must have a share of every step, or the ranks would wait for each other for ever."""
-    mine = torch.tensor([shard.steps("train"), shard.steps("valid"), len(set(zip(shard.plain["part"], shard.plain["batch"], strict=True)))],
-                        dtype=torch.float64)
+    mine = torch.tensor(
+        [
+            shard.steps("train"),
+            shard.steps("valid"),
+            len(set(zip(shard.plain["part"], shard.plain["batch"], strict=True))),
+        ],
+        dtype=torch.float64,
+    )
     total = ranks.sum(mine)
     if not torch.equal(total, mine * ranks.size) or mine[0] + mine[1] != mine[2]:
-        raise RuntimeError(f"rank {ranks.rank} has {mine.int().tolist()} steps, all ranks together {total.int().tolist()}: the shares differ")
+        raise RuntimeError(
+            f"rank {ranks.rank} has {mine.int().tolist()} steps, all ranks together {total.int().tolist()}: the shares differ"
+        )
 
 
 def state_tensors(learner: Learner) -> dict[str, Tensor]:
     """What a checkpoint keeps: parameters that learn, the optimizer's state of each, and the best parameters."""
-    tensors = {f"last.{name}": p for name, p in learner.parameters.items()}
+    tensors: dict[str, Tensor] = {f"last.{name}": p for name, p in learner.parameters.items()}
     tensors |= {f"best.{name}": t for name, t in learner.best.items()}
     for name, parameter in learner.parameters.items():
         for key, value in learner.optimizer.state[parameter].items():
@@ -216,17 +242,37 @@ def restore(job: TrainingJob, learner: Learner) -> Progress:
     with torch.no_grad():
         for name, parameter in learner.parameters.items():
             parameter.copy_(tensors[f"last.{name}"])
-            state = {key.split(".")[1]: value for key, value in tensors.items() if key.startswith("optimizer.") and key.split(".", 2)[2] == name}
+            state = {
+                key.split(".")[1]: value
+                for key, value in tensors.items()
+                if key.startswith("optimizer.") and key.split(".", 2)[2] == name
+            }
             if state:
-                learner.optimizer.state[parameter] = {k: v if k == "step" else v.to(learner.device) for k, v in state.items()}
+                learner.optimizer.state[parameter] = {
+                    k: v if k == "step" else v.to(learner.device) for k, v in state.items()
+                }
     learner.best = {name: tensors[f"best.{name}"] for name in learner.parameters}
     return Progress(**facts)
 
 
-def log_epoch(progress: Progress, writer: Any, epoch: int, train_loss: float | None, valid_loss: float | None,
-              examples: int, seconds: float) -> None:
-    progress.log.append({"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss, "examples": examples,
-                         "seconds": round(seconds, 3)})
+def log_epoch(
+    progress: Progress,
+    writer: Any,
+    epoch: int,
+    train_loss: float | None,
+    valid_loss: float | None,
+    examples: int,
+    seconds: float,
+) -> None:
+    progress.log.append(
+        {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "valid_loss": valid_loss,
+            "examples": examples,
+            "seconds": round(seconds, 3),
+        }
+    )
     for name, value in (("loss/train", train_loss), ("loss/valid", valid_loss)):
         if writer and value is not None:
             writer.add_scalar(name, value, epoch)

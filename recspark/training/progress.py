@@ -16,7 +16,9 @@ class ProgressBar:
     def __init__(self, launcher: str, ranks: int):
         self.label = f"{launcher}, {ranks} rank{'s' if ranks > 1 else ''}"
         quiet = log.getEffectiveLevel() > logging.INFO or not sys.stderr.isatty()
-        self.bar: tqdm[None] = tqdm(desc=f"  {self.label}: starting", unit="step", disable=quiet, leave=False, dynamic_ncols=True)
+        self.bar: tqdm[None] = tqdm(
+            desc=f"  {self.label}: starting", unit="step", disable=quiet, leave=False, dynamic_ncols=True
+        )
         self.told = 0
 
     def __enter__(self) -> "ProgressBar":
@@ -32,7 +34,13 @@ class ProgressBar:
             return
         if self.bar.disable and status.epoch > self.told:
             self.told = status.epoch
-            log.info("  %s: epoch %d, loss %.4f, %.0f items/s", self.label, status.epoch, status.loss, status.examples_per_second or 0)
+            log.info(
+                "  %s: epoch %d, loss %.4f, %.0f items/s",
+                self.label,
+                status.epoch,
+                status.loss,
+                status.examples_per_second or 0,
+            )
         self.bar.total = status.steps
         self.bar.set_description(f"  {self.label}: epoch {status.epoch}", refresh=False)
         self.bar.set_postfix(loss=f"{status.loss:.4f}", items_s=f"{status.examples_per_second:.0f}", refresh=False)

@@ -116,10 +116,16 @@ def read_petastorm(path: str) -> Iterator[dict[str, NDArray[Any]]]:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"pyarrow\..*")
     from petastorm import make_batch_reader
 
-    logging.getLogger("petastorm").setLevel(logging.ERROR)  # it warns that the table is not its own kind; it is plain Parquet
+    logging.getLogger("petastorm").setLevel(
+        logging.ERROR
+    )  # it warns that the table is not its own kind; it is plain Parquet
 
-    url = path if "://" in path else f"file://{Path(path).absolute()}"  # Petastorm takes the path as it stands, unquoted
-    with make_batch_reader(url, schema_fields=list(COLUMNS), shuffle_row_groups=False, num_epochs=1, workers_count=1) as reader:
+    url = (
+        path if "://" in path else f"file://{Path(path).absolute()}"
+    )  # Petastorm takes the path as it stands, unquoted
+    with make_batch_reader(
+        url, schema_fields=list(COLUMNS), shuffle_row_groups=False, num_epochs=1, workers_count=1
+    ) as reader:
         for piece in reader:
             yield piece._asdict()
 

@@ -55,10 +55,7 @@ def test_bad_rows_go_to_rejects_with_their_reason_and_the_run_goes_on(world: Wor
     found = world.rejects()
     expected = [(reason, {"item_id": None, **row}) for reason, row in bad_events()]
     assert sorted(
-        (reason, row)
-        for source, reason, row in found
-        if source == "interactions"
-        for row in [str(sorted(row.items()))]
+        (reason, row) for source, reason, row in found if source == "interactions" for row in [str(sorted(row.items()))]
     ) == (sorted((reason, str(sorted(row.items()))) for reason, row in expected))
     items = [(reason, row["item_id"]) for source, reason, row in found if source == "items"]
     assert items == [("duplicate_item_id", "i0"), ("no_text", "wordless"), ("null_item_id", None)]
@@ -119,9 +116,7 @@ def test_strange_text_is_normalised_and_truncated(world: World) -> None:
 
 def test_missing_path(world: World) -> None:
     message = world.refusal("items.path=/nowhere/items.jsonl")
-    assert message.startswith(
-        "preprocess.items: /nowhere/items.jsonl cannot be read as jsonl: [PATH_NOT_FOUND]"
-    )
+    assert message.startswith("preprocess.items: /nowhere/items.jsonl cannot be read as jsonl: [PATH_NOT_FOUND]")
 
 
 def test_missing_path_of_a_source(world: World) -> None:
@@ -171,18 +166,14 @@ def test_file_that_breaks_off(world: World) -> None:
 def test_ids_of_a_wrong_type(world: World) -> None:
     world.give("interactions", [{**r, "user_id": 1.5} for r in twenty_events()])
     assert (
-        world.refusal()
-        == "preprocess.interactions: user_id is double; ids are strings or integers; cast it in `sql`"
+        world.refusal() == "preprocess.interactions: user_id is double; ids are strings or integers; cast it in `sql`"
     )
 
 
 def test_ids_of_two_types_that_would_never_meet(world: World) -> None:
     world.give("items", [{**r, "item_id": n} for n, r in enumerate(six_items())])
     message = world.refusal()
-    assert (
-        "item_id is string in preprocess.interactions and bigint in preprocess.items; they must agree"
-        in message
-    )
+    assert "item_id is string in preprocess.interactions and bigint in preprocess.items; they must agree" in message
 
 
 def test_time_of_a_wrong_type(world: World) -> None:

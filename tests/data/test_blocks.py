@@ -64,9 +64,7 @@ def test_item_solve_keeps_the_prior_of_an_item_nobody_met_out_of_the_gram(spark:
         vector_table([f"u{u}" for u in range(6)], 1),
         vector_table(list(range(5)), 2),
     )
-    links = Links(
-        spark.createDataFrame(pairs), spark.range(5).withColumnRenamed("id", "item_id"), 2, str(tmp_path)
-    )
+    links = Links(spark.createDataFrame(pairs), spark.range(5).withColumnRenamed("id", "item_id"), 2, str(tmp_path))
     user_blocks = to_blocks(spark.createDataFrame(users), links.user_index, "id")
     known = to_blocks(spark.createDataFrame(priors), links.item_index, "id")
     gram = solves.gram_of_blocks(user_blocks, K)
@@ -80,9 +78,7 @@ def test_item_solve_keeps_the_prior_of_an_item_nobody_met_out_of_the_gram(spark:
 
 def test_each_row_sees_the_vectors_of_its_columns(spark: SparkSession, tmp_path):
     pairs, items = checkerboard(), vector_table(list(range(5)), 0)
-    links = Links(
-        spark.createDataFrame(pairs), spark.range(5).withColumnRenamed("id", "item_id"), 3, str(tmp_path)
-    )
+    links = Links(spark.createDataFrame(pairs), spark.range(5).withColumnRenamed("id", "item_id"), 3, str(tmp_path))
 
     def total(block: int, rows: Rows, _: bytes | None) -> pd.DataFrame:
         sums = [rows.vectors(r)[0].sum(0).tolist() for r in range(len(rows))]

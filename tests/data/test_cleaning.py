@@ -36,9 +36,7 @@ def judged(spark: SparkSession, rows: list[dict[str, Any]], table: RawInteractio
 def test_a_good_row_becomes_typed(spark: SparkSession) -> None:
     (row,) = kept(judged(spark, [GOOD])).collect()
     assert (row.user_id, row.item_id, row.order_key, row.rating, row.weight) == ("u", "i", 10**15, 3.0, 2.0)
-    assert row.event_time.astimezone(datetime.UTC) == datetime.datetime(
-        2001, 9, 9, 1, 46, 40, tzinfo=datetime.UTC
-    )
+    assert row.event_time.astimezone(datetime.UTC) == datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=datetime.UTC)
 
 
 def test_every_fault_has_its_reason(spark: SparkSession) -> None:

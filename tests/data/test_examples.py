@@ -61,28 +61,16 @@ def test_targets_are_the_sums_over_an_items_users(spark: SparkSession, tmp_path)
         [(f"u{u}", i, float(1 + u)) for u in range(9) for i in range(2) if u % 2 >= i],
         columns=["user_id", "item_id", "weight"],
     )
-    links = Links(
-        spark.createDataFrame(pairs), spark.range(3).withColumnRenamed("id", "item_id"), 2, str(tmp_path)
-    )
+    links = Links(spark.createDataFrame(pairs), spark.range(3).withColumnRenamed("id", "item_id"), 2, str(tmp_path))
     found = {r.item_id: r for r in item_targets(links, spark.createDataFrame(users), 3).collect()}
     assert set(found) == {0, 1}  # nobody met item 2
     vectors = np.stack(list(users.vector))
     for item, row in found.items():
-        weight = (
-            pairs[pairs.item_id == item]
-            .set_index("user_id")
-            .weight.reindex(users.user_id)
-            .fillna(0)
-            .to_numpy()
-        )
+        weight = pairs[pairs.item_id == item].set_index("user_id").weight.reindex(users.user_id).fillna(0).to_numpy()
         root = np.frombuffer(row.user_root, np.float32).reshape(-1, 3)
         assert row.positives == weight.sum()
-        np.testing.assert_allclose(
-            np.frombuffer(row.user_sum, np.float32), weight @ vectors, rtol=1e-4, atol=1e-4
-        )
-        np.testing.assert_allclose(
-            root.T @ root, (vectors * weight[:, None]).T @ vectors, rtol=1e-3, atol=1e-3
-        )
+        np.testing.assert_allclose(np.frombuffer(row.user_sum, np.float32), weight @ vectors, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(root.T @ root, (vectors * weight[:, None]).T @ vectors, rtol=1e-3, atol=1e-3)
 
 
 def test_the_loss_weight_is_the_root_of_the_count_over_its_mean_over_the_mean_count(spark: SparkSession):

@@ -17,9 +17,7 @@ def test_the_map_is_the_weighted_ridge_of_the_met_items_and_places_the_others(sp
         [(f"u{u}", i, 1.0) for u in range(4) for i in range(5) if u <= i],
         columns=["user_id", "item_id", "weight"],
     )
-    links = Links(
-        spark.createDataFrame(pairs), spark.range(6).withColumnRenamed("id", "item_id"), 2, str(tmp_path)
-    )
+    links = Links(spark.createDataFrame(pairs), spark.range(6).withColumnRenamed("id", "item_id"), 2, str(tmp_path))
 
     def table(rows: np.ndarray):
         return spark.createDataFrame(pd.DataFrame({"item_id": range(6), "vector": rows.tolist()}))
@@ -34,8 +32,5 @@ def test_the_map_is_the_weighted_ridge_of_the_met_items_and_places_the_others(sp
     left = features[:5].T @ lam @ features[:5] + 5.0 * np.diag([1, 1, 1, 0])
     np.testing.assert_allclose(fitted, np.linalg.solve(left, features[:5].T @ lam @ vectors[:5]), atol=1e-5)
 
-    placed = {
-        r.item_id: r.vector
-        for r in from_blocks(prior.blocks(fitted), links.item_index, "item_id", K).collect()
-    }
+    placed = {r.item_id: r.vector for r in from_blocks(prior.blocks(fitted), links.item_index, "item_id", K).collect()}
     np.testing.assert_allclose(placed[5], features[5] @ fitted, atol=1e-5)

@@ -47,9 +47,7 @@ def test_json_ids_keep_their_type_also_beyond_64_bits(spark: SparkSession, write
 
 
 def test_parquet_integers_stay_integers(spark: SparkSession, tmp_path: Path) -> None:
-    pd.DataFrame({"user_id": [1], "item_id": ["x"]}).astype({"user_id": "int32"}).to_parquet(
-        tmp_path / "a.parquet"
-    )
+    pd.DataFrame({"user_id": [1], "item_id": ["x"]}).astype({"user_id": "int32"}).to_parquet(tmp_path / "a.parquet")
     frame = read_interactions(spark, RawInteractions(path=str(tmp_path / "a.parquet")))
     assert frame.dtypes == [("user_id", "int"), ("item_id", "string")]
 
@@ -63,9 +61,7 @@ def test_columns_are_renamed_whatever_stands_in_their_names(spark: SparkSession,
 
 def test_items_bring_text_fields_attributes_and_the_row(spark: SparkSession, write: Write) -> None:
     path = write("i.jsonl", '{"item_id": "a", "name": "Red", "tags": ["x", "y"], "year": null}\n')
-    table = RawItems(
-        path=path, format="jsonl", text="{name}: {tags}", attributes={"tag": "tags", "when": "year"}
-    )
+    table = RawItems(path=path, format="jsonl", text="{name}: {tags}", attributes={"tag": "tags", "when": "year"})
     (row,) = read_items(spark, table).collect()
     assert (row.text_fields, row.title_fields, row.attributes) == (["Red", "x, y"], ["Red"], {"tag": "x, y"})
     assert row.row == '{"item_id":"a","name":"Red","tags":["x","y"],"year":null}'

@@ -42,13 +42,10 @@ def six_hundred_events() -> list[Row]:
     ]
 
 
-def assigned(
-    spark: SparkSession, split: Any, rows: list[Row], partitions: int = 2, seed: int = 42
-) -> dict[Row, str]:
+def assigned(spark: SparkSession, split: Any, rows: list[Row], partitions: int = 2, seed: int = 42) -> dict[Row, str]:
     frame = split.assign(spark.createDataFrame(rows, SCHEMA).repartition(partitions, "order_key"), seed)
     found = [
-        (tuple(r[:4]), r.split)
-        for r in frame.select("user_id", "item_id", "order_key", "raw_split", "split").collect()
+        (tuple(r[:4]), r.split) for r in frame.select("user_id", "item_id", "order_key", "raw_split", "split").collect()
     ]
     assert len(found) == len(rows)
     return dict(found)
@@ -75,9 +72,7 @@ def test_every_row_has_exactly_one_split(found: dict[Row, str]) -> None:
     assert {"train", "test"} <= set(found.values())
 
 
-def test_another_partitioning_gives_the_same_split(
-    spark: SparkSession, variant: Any, found: dict[Row, str]
-) -> None:
+def test_another_partitioning_gives_the_same_split(spark: SparkSession, variant: Any, found: dict[Row, str]) -> None:
     assert assigned(spark, variant, six_hundred_events()[::-1], partitions=3) == found
 
 
@@ -91,9 +86,7 @@ def test_another_seed_gives_another_split(spark: SparkSession, kind: str) -> Non
 @pytest.mark.parametrize("cold", [0.0, 0.3])
 def test_temporal_never_trains_on_what_is_later_than_a_test_event(spark: SparkSession, cold: float) -> None:
     found = assigned(spark, Temporal(valid=0.1, test=0.2, cold_item_fraction=cold), six_hundred_events())
-    moments = {
-        name: [row[2] for row, split in found.items() if split == name] for name in ("train", "valid", "test")
-    }
+    moments = {name: [row[2] for row, split in found.items() if split == name] for name in ("train", "valid", "test")}
     assert max(moments["train"]) < min(moments["valid"])
     assert max(moments["valid"]) < min(moments["test"])
 

@@ -150,15 +150,10 @@ def test_the_tokenizer_reads_at_most_32_characters_a_token() -> None:
 
 
 def test_udf_gives_text_hash_and_the_encoders_own_tokens(spark: SparkSession, tiny_encoder: Path) -> None:
-    prepare = text_preparer(
-        parse_template("{a}. {b}"), parse_template("{a}"), load_tokenizer, str(tiny_encoder), 5
-    )
+    prepare = text_preparer(parse_template("{a}. {b}"), parse_template("{a}"), load_tokenizer, str(tiny_encoder), 5)
     given = [(["the red  film", "blue blue"], ["the red  film"]), ([None, "blue"], [None])]
     frame = spark.createDataFrame(given, "text array<string>, title array<string>")
-    rows = [
-        r["p"]
-        for r in frame.select(prepare("text", "title").alias("p")).orderBy(F.length("p.text")).collect()
-    ]
+    rows = [r["p"] for r in frame.select(prepare("text", "title").alias("p")).orderBy(F.length("p.text")).collect()]
     assert [r["text"] for r in rows] == ["blue", "the red film. blue blue"]
     assert [r["title"] for r in rows] == ["blue", "the red film"]
     assert rows[0]["text_hash"] == hashlib.sha256(b"blue").hexdigest()

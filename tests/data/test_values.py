@@ -17,15 +17,10 @@ def column(spark: SparkSession, values: list[Any], data_type: str) -> Any:
     return spark.createDataFrame([(v,) for v in values], f"v {data_type}")
 
 
-def times(
-    spark: SparkSession, values: list[Any], data_type: str, unit: TimeUnit = "auto"
-) -> list[int | None]:
+def times(spark: SparkSession, values: list[Any], data_type: str, unit: TimeUnit = "auto") -> list[int | None]:
     frame = column(spark, values, data_type)
     return [
-        r[0]
-        for r in frame.select(
-            microseconds(F.col("v"), frame.schema["v"].dataType, unit, "timestamp")
-        ).collect()
+        r[0] for r in frame.select(microseconds(F.col("v"), frame.schema["v"].dataType, unit, "timestamp")).collect()
     ]
 
 
@@ -78,9 +73,7 @@ def test_numbers_by_their_look(spark: SparkSession) -> None:
 
 def test_whole_numbers_are_exact_to_64_bits_and_fractions_null(spark: SparkSession) -> None:
     frame = column(spark, ["9007199254740993", "3.0", "3.5", "x"], "string")
-    found = [
-        r[0] for r in frame.select(whole_number(F.col("v"), frame.schema["v"].dataType, "order")).collect()
-    ]
+    found = [r[0] for r in frame.select(whole_number(F.col("v"), frame.schema["v"].dataType, "order")).collect()]
     assert found == [2**53 + 1, 3, None, None]
 
 

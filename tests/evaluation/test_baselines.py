@@ -15,7 +15,13 @@ def vectors_by_id(frame) -> dict:
 
 
 def test_popularity_counts_train_and_valid_events_and_knows_every_item(spark):
-    rows = [(1, 7, 1.0, "train"), (2, 7, 5.0, "train"), (1, 8, 1.0, "valid"), (3, 8, 1.0, "test"), (3, 9, 1.0, "history")]
+    rows = [
+        (1, 7, 1.0, "train"),
+        (2, 7, 5.0, "train"),
+        (1, 8, 1.0, "valid"),
+        (3, 8, 1.0, "test"),
+        (3, 9, 1.0, "history"),
+    ]
     items = spark.createDataFrame([(7,), (8,), (9,), (10,)], "item_id bigint")
     found = Popularity().vectors(spark.createDataFrame(rows, EVENTS), items, seed=1)
     assert {i: v.tolist() for i, v in vectors_by_id(found.items).items()} == {7: [2], 8: [1], 9: [0], 10: [0]}
@@ -37,7 +43,9 @@ def test_als_prefers_a_users_own_half_of_a_checkerboard(spark):
 
 def test_ids_of_any_kind_get_different_numbers_that_do_not_depend_on_the_order(spark):
     names = [("b",), ("a",), ("a",), ("😀",), ("10",)]
-    first, second = (numbered(spark.createDataFrame(rows, "name string"), "number").collect() for rows in (names, names[::-1]))
+    first, second = (
+        numbered(spark.createDataFrame(rows, "name string"), "number").collect() for rows in (names, names[::-1])
+    )
     assert sorted(first) == sorted(second)
     assert len({row.number for row in first}) == len(first) == 4
 

@@ -14,7 +14,9 @@ BITS = np.arange(10.0)  # item i tells i bits
 
 def one_user(listed: list[int], relevant: list[int], longest: int = 10) -> Judged:
     n, t = len(listed), len(relevant)
-    return judge(np.zeros(n, int), np.arange(1, n + 1), np.array(listed), np.zeros(t, int), np.array(relevant), 1, longest, BITS)
+    return judge(
+        np.zeros(n, int), np.arange(1, n + 1), np.array(listed), np.zeros(t, int), np.array(relevant), 1, longest, BITS
+    )
 
 
 # Listed 4, 2, 7, 1; relevant 2, 1, 9: hits at ranks 2 and 4, and one relevant item that was not found.
@@ -64,7 +66,9 @@ def test_one_more_relevant_than_k_leaves_recall_below_one_and_ndcg_at_one():
 
 
 def test_entries_are_told_apart_by_user_and_beyond_the_longest_are_left_out():
-    judged = judge(np.array([1, 0, 0]), np.array([1, 1, 3]), np.array([4, 5, 4]), np.array([0, 1]), np.array([4, 4]), 2, 2, BITS)
+    judged = judge(
+        np.array([1, 0, 0]), np.array([1, 1, 3]), np.array([4, 5, 4]), np.array([0, 1]), np.array([4, 4]), 2, 2, BITS
+    )
     assert judged.hits.tolist() == [[False, False], [True, False]]
     assert judged.listed.tolist() == [[True, False], [True, False]]
 
@@ -88,7 +92,16 @@ def judged_of(lists, truth, items, longest) -> Judged:
     list_users = np.repeat(np.arange(len(lists)), [len(x) for x in lists])
     ranks = np.concatenate([np.arange(1, len(x) + 1) for x in lists])
     truth_users = np.repeat(np.arange(len(truth)), [len(x) for x in truth])
-    return judge(list_users, ranks, np.concatenate(lists), truth_users, np.concatenate(truth), len(lists), longest, np.zeros(items))
+    return judge(
+        list_users,
+        ranks,
+        np.concatenate(lists),
+        truth_users,
+        np.concatenate(truth),
+        len(lists),
+        longest,
+        np.zeros(items),
+    )
 
 
 @pytest.mark.parametrize("k", [1, 5, 20])
@@ -96,7 +109,14 @@ def test_ir_measures_agrees_user_by_user(k):
     lists, truth, items, longest = random_lists()
     qrels = [ir.Qrel(f"{u:02}", str(i), 1) for u, row in enumerate(truth) for i in row]
     run = [ir.ScoredDoc(f"{u:02}", str(i), -float(place)) for u, row in enumerate(lists) for place, i in enumerate(row)]
-    theirs = {"recall": ir.R @ k, "precision": ir.P @ k, "hit_rate": ir.Success @ k, "mrr": ir.RR @ k, "ndcg": ir.nDCG @ k, "map": ir.AP @ k}
+    theirs = {
+        "recall": ir.R @ k,
+        "precision": ir.P @ k,
+        "hit_rate": ir.Success @ k,
+        "mrr": ir.RR @ k,
+        "ndcg": ir.nDCG @ k,
+        "map": ir.AP @ k,
+    }
     found = {(v.query_id, v.measure): v.value for v in ir.iter_calc(theirs.values(), qrels, run)}
     judged = judged_of(lists, truth, items, longest)
     for ours, measure in theirs.items():

@@ -47,7 +47,9 @@ def test_agrees_with_sorting_everything(world):
     np.testing.assert_array_equal(lists.positions, brute_force(users, items, seen, top_k, allowed))
     found = lists.positions >= 0
     rows = np.nonzero(found)[0]
-    np.testing.assert_array_equal(lists.scores[found], np.einsum("nd,nd->n", users[rows], items[lists.positions[found]]))
+    np.testing.assert_array_equal(
+        lists.scores[found], np.einsum("nd,nd->n", users[rows], items[lists.positions[found]])
+    )
     assert (lists.scores[~found] == -np.inf).all()
 
 

@@ -107,7 +107,9 @@ def test_a_deny_list_of_the_wrong_kind_is_the_users_error(spark, tmp_path, name,
 def test_more_than_the_catalogue_has_is_the_users_error_and_nothing_is_written(spark, tmp_path):
     lake = new_lake(tmp_path)
     write_world(spark, lake, {1: [1]}, {i: [i] for i in range(5)}, [(1, 0, "train")])
-    with pytest.raises(UserError, match=r"top_k is 6, but the catalogue has 5 items; set candidates.top_k to 5 or less"):
+    with pytest.raises(
+        UserError, match=r"top_k is 6, but the catalogue has 5 items; set candidates.top_k to 5 or less"
+    ):
         run(spark, lake, top_k=6)
     assert not lake.has(CANDIDATES)
 
@@ -120,25 +122,49 @@ def test_a_deny_list_that_leaves_too_few_is_the_users_error():
 
 def test_thousands_of_seen_items_leave_a_full_list_and_nearly_all_leave_what_there_is(spark, tmp_path):
     lake = new_lake(tmp_path)
-    events = [(1, i, "train") for i in range(15000)] + [(3, i, "masked") for i in range(15098)] + [(4, i, "valid") for i in range(15100)]
+    events = (
+        [(1, i, "train") for i in range(15000)]
+        + [(3, i, "masked") for i in range(15098)]
+        + [(4, i, "valid") for i in range(15100)]
+    )
     write_world(spark, lake, {1: [-1], 2: [1], 3: [1], 4: [1]}, {i: [i] for i in range(15100)}, events)
-    assert run(spark, lake, top_k=50) == {1: list(range(15000, 15050)), 2: list(range(15099, 15049, -1)), 3: [15099, 15098]}
+    assert run(spark, lake, top_k=50) == {
+        1: list(range(15000, 15050)),
+        2: list(range(15099, 15049, -1)),
+        3: [15099, 15098],
+    }
 
 
 def test_text_ids_tie_by_code_point_and_numbers_by_value(spark, tmp_path):
     names = ["9", "10", "B", "a", "é", "\uff5e", "😀"]  # UTF-16 would put the last before the one before it
-    write_world(spark, text := new_lake(tmp_path / "text"), {"u": [1]}, {name: [1] for name in reversed(names)}, [("u", "?", "train")],
-                "string", "string")
+    write_world(
+        spark,
+        text := new_lake(tmp_path / "text"),
+        {"u": [1]},
+        {name: [1] for name in reversed(names)},
+        [("u", "?", "train")],
+        "string",
+        "string",
+    )
     assert run(spark, text, top_k=7) == {"u": sorted(names)}
 
     big = [Decimal(10**30), Decimal(9), Decimal(10), Decimal(-(10**30))]
-    write_world(spark, lake := new_lake(tmp_path / "big"), {Decimal(10**25): [1]}, {number: [1] for number in big},
-                [(Decimal(10**25), Decimal(9), "valid")], "decimal(38,0)", "decimal(38,0)")
+    write_world(
+        spark,
+        lake := new_lake(tmp_path / "big"),
+        {Decimal(10**25): [1]},
+        {number: [1] for number in big},
+        [(Decimal(10**25), Decimal(9), "valid")],
+        "decimal(38,0)",
+        "decimal(38,0)",
+    )
     assert run(spark, lake, top_k=3) == {Decimal(10**25): [Decimal(-(10**30)), Decimal(10), Decimal(10**30)]}
 
 
 def test_vectors_of_two_models_are_the_users_error(spark):
-    items, users = (spark.createDataFrame([("model", [1.0] * n)], "model_hash string, vector array<float>") for n in (1, 2))
+    items, users = (
+        spark.createDataFrame([("model", [1.0] * n)], "model_hash string, vector array<float>") for n in (1, 2)
+    )
     with pytest.raises(UserError, match=r"length 1.*length 2.*run the stage embed again"):
         require_one_model(items, users)
     with pytest.raises(UserError, match="user_vectors is empty"):

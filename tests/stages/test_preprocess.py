@@ -33,9 +33,7 @@ def test_twenty_events_become_four_tables(world: World) -> None:
         10**15,
         1.0,
     )
-    assert first["event_time"].astimezone(datetime.UTC) == datetime.datetime(
-        2001, 9, 9, 1, 46, 40, tzinfo=datetime.UTC
-    )
+    assert first["event_time"].astimezone(datetime.UTC) == datetime.datetime(2001, 9, 9, 1, 46, 40, tzinfo=datetime.UTC)
 
     items = {r["item_id"]: r for r in world.table("items")}
     assert sorted(items) == ["i0", "i1", "i2", "i3", "i4", "i5"]
@@ -48,13 +46,11 @@ def test_twenty_events_become_four_tables(world: World) -> None:
     assert items["i5"]["token_ids"] == own["input_ids"]
 
     users = world.table("users")
-    assert sorted((r["user_id"], r["events"], r["attributes"]) for r in users) == [
-        (f"u{n}", 4, None) for n in range(4)
-    ]
+    assert sorted((r["user_id"], r["events"], r["attributes"]) for r in users) == [(f"u{n}", 4, None) for n in range(4)]
     assert world.rejects() == []
 
     reads = [(t.action, t.name, t.rows) for t in world.lake.traffic[:2]]
-    assert reads == [("read", "raw/interactions", 20), ("read", "raw/items", 6)]
+    assert reads == [("read", "raw/items", 6), ("read", "raw/interactions", 20)]
     assert world.spark.sparkContext._jsc.getPersistentRDDs().isEmpty()  # type: ignore[attr-defined]
 
 
@@ -75,10 +71,7 @@ def test_users_with_attributes_and_users_without_events(world: World) -> None:
 def test_integer_ids_come_out_as_they_went_in(world: World) -> None:
     world.give(
         "interactions",
-        [
-            {**r, "user_id": 2**70 + int(r["user_id"][1]), "item_id": int(r["item_id"][1])}
-            for r in twenty_events()
-        ],
+        [{**r, "user_id": 2**70 + int(r["user_id"][1]), "item_id": int(r["item_id"][1])} for r in twenty_events()],
     )
     world.give("items", [{**r, "item_id": int(r["item_id"][1])} for r in six_items()])
     world.run()
@@ -87,17 +80,13 @@ def test_integer_ids_come_out_as_they_went_in(world: World) -> None:
 
 
 def test_all_events_of_a_pair_stay_where_all_are_wanted(world: World) -> None:
-    world.give(
-        "interactions", [*twenty_events(), {"user_id": "u0", "item_id": "i0", "timestamp": 1_000_000_100}]
-    )
+    world.give("interactions", [*twenty_events(), {"user_id": "u0", "item_id": "i0", "timestamp": 1_000_000_100}])
     world.run("duplicates=all")
     assert len(world.table("interactions")) == 21
 
 
 def test_k_core_thins_the_interactions_and_leaves_the_catalogue(world: World) -> None:
-    world.give(
-        "interactions", [*twenty_events(), {"user_id": "once", "item_id": "i0", "timestamp": 1_000_000_000}]
-    )
+    world.give("interactions", [*twenty_events(), {"user_id": "once", "item_id": "i0", "timestamp": 1_000_000_000}])
     world.run("min_user_interactions=2")
     assert "once" not in {r["user_id"] for r in world.table("interactions")}
     assert len(world.table("items")) == 6

@@ -12,7 +12,16 @@ from recspark.stages.list_checks import list_faults
 from recspark.stages.publish import PublishRefused
 from recspark.stages.report_facts import histogram, whole_number_histogram
 from recspark.tables import CANDIDATES, INTERACTIONS, METRICS, RECOMMENDATIONS, REJECTS, TRAINING_LOG, Table
-from tests.published_world import HEBREW, LISTS, YESTERDAY, deployment, list_rows, published_lake, score, write
+from tests.published_world import (
+    HEBREW,
+    LISTS,
+    YESTERDAY,
+    deployment,
+    list_rows,
+    published_lake,
+    score,
+    write,
+)
 
 
 @pytest.fixture
@@ -27,7 +36,9 @@ def rows(spark: SparkSession, lake: Lake, table: Table = RECOMMENDATIONS, date=N
 def test_lists_are_published_as_they_are_with_the_models_hash(spark, lake):
     lake.fs.delete_dir(lake.table_path(RECOMMENDATIONS))
     publish.run(spark, lake, deployment(lake, "publish.report=false"))
-    assert [(u, r, i, m) for u, r, i, _, m in rows(spark, lake)] == sorted((u, r, i, "model") for u, r, i, _ in list_rows(LISTS))
+    assert [(u, r, i, m) for u, r, i, _, m in rows(spark, lake)] == sorted(
+        (u, r, i, "model") for u, r, i, _ in list_rows(LISTS)
+    )
     assert not Path(lake.path("reports")).exists()
 
 
@@ -36,7 +47,7 @@ def test_refused_lists_leave_what_was_published(spark, lake):
     write(lake, CANDIDATES, list_rows({**LISTS, "u1": "acd"}))  # u1 had a in train
     with pytest.raises(PublishRefused) as refused:
         publish.run(spark, lake, deployment(lake))
-    assert "the user has had the item: 1 times, such as user_id u1, rank 1, item_id a" in str(refused.value)
+    assert "the user has had the item: 1 row, such as user_id u1, rank 1, item_id a" in str(refused.value)
     assert "the newest that is published, of 2026-01-02, stays" in str(refused.value)
     assert (rows(spark, lake), rows(spark, lake, date=YESTERDAY)) == (before, yesterday)
     assert not Path(lake.path("reports")).exists()
@@ -46,7 +57,7 @@ def test_denied_items_are_refused_and_their_places_are_not_missed(spark, lake, t
     deny = tmp_path / "deny.csv"
     deny.write_text("item_id\na\n")
     settings = deployment(lake, f"candidates.deny={{path: {deny}, format: csv}}", "publish.report=false")
-    with pytest.raises(PublishRefused, match="the item is not in the catalogue, or denied: 2 times"):
+    with pytest.raises(PublishRefused, match="the item is not in the catalogue, or denied: 2 rows"):
         publish.run(spark, lake, settings)
     write(lake, CANDIDATES, list_rows({"u1": "bcd", "u2": "def", "u3": "bcd"}))
     publish.run(spark, lake, settings)
@@ -56,55 +67,84 @@ def test_denied_items_are_refused_and_their_places_are_not_missed(spark, lake, t
 # ---- the checks
 
 
-def faults(spark: SparkSession, lists: list[tuple], had: list[tuple], users: str = "u1", items: str = "abcd", top_k: int = 3) -> list[str]:
+def faults(
+    spark: SparkSession,
+    lists: list[tuple],
+    had: list[tuple],
+    users: str = "u1",
+    items: str = "abcd",
+    top_k: int = 3,
+) -> list[str]:
     """list_faults of lists (user, rank, item, score), had (user, item); users and items named by words and letters."""
     return list_faults(
         spark.createDataFrame(lists, "user_id string, rank int, item_id string, score float").coalesce(1),
-        spark.createDataFrame([(u, [1.0, 0.0]) for u in users.split()], "user_id string, vector array<float>").coalesce(1),
+        spark.createDataFrame([(u, [1.0, 0.0]) for u in users.split()], "user_id string, vector array<float>").coalesce(
+            1
+        ),
         spark.createDataFrame([(i, [score(i), 0.0]) for i in items], "item_id string, vector array<float>").coalesce(1),
-        spark.createDataFrame(had, "user_id string, item_id string").coalesce(1), top_k,
+        spark.createDataFrame(had, "user_id string, item_id string").coalesce(1),
+        top_k,
     )
 
 
 def test_good_lists_have_no_fault(spark):
-    """Two users with equal scores side by side, and one who has had all but one item, twice, and one that is gone."""
+    """A full list; and one of a user who has had, twice, all items but d, and one that is no longer in the catalogue."""
     lists = [("u1", 1, "a", 0.6), ("u1", 2, "b", 0.5), ("u1", 3, "c", 0.4), ("u2", 1, "d", 0.3)]
     had = [("u2", i) for i in "abcz"] * 2
     assert faults(spark, lists, had, "u1 u2") == []
 
 
 def test_every_fault_is_found_counted_and_shown(spark):
-    """One fault a user; of ten catalogue items everyone is due one, two or three."""
+    """One fault a user, but for `unknown`; everyone is due three of the four items."""
     nan, infinite = math.nan, math.inf
     lists = [
-        ("gap", 1, "a", 0.6), ("gap", 3, "b", 0.5), ("gap", 4, "c", 0.4),
-        ("risen", 1, "b", 0.5), ("risen", 2, "a", 0.6), ("risen", 3, "c", 0.4),
-        ("wild", 1, "a", infinite), ("wild", 2, "b", 0.5), ("wild", 3, "c", nan),
-        ("twice", 1, "a", 0.6), ("twice", 2, "a", 0.6), ("twice", 3, "b", 0.5),
-        ("had", 1, "a", 0.6), ("had", 2, "b", 0.5), ("had", 3, "c", 0.4),
-        ("unknown", 1, "f", 0.1), ("unknown", 2, "e", 0.1), ("unknown", 3, "f", 0.1),
-        ("short", 1, "a", 0.6), ("short", 2, "b", 0.5),
-        ("stale", 1, "a", 0.65), ("stale", 2, "b", 0.5), ("stale", 3, "c", 0.4),
-        ("stranger", 1, "a", 0.6), ("stranger", 2, "b", 0.5), ("stranger", 3, "c", 0.4),
+        ("gap", 1, "a", 0.6),
+        ("gap", 3, "b", 0.5),
+        ("gap", 4, "c", 0.4),
+        ("risen", 1, "b", 0.5),
+        ("risen", 2, "a", 0.6),
+        ("risen", 3, "c", 0.4),
+        ("wild", 1, "a", infinite),
+        ("wild", 2, "b", 0.5),
+        ("wild", 3, "c", nan),
+        ("twice", 1, "a", 0.6),
+        ("twice", 2, "a", 0.6),
+        ("twice", 3, "b", 0.5),
+        ("had", 1, "a", 0.6),
+        ("had", 2, "b", 0.5),
+        ("had", 3, "c", 0.4),
+        ("unknown", 1, "f", 0.1),
+        ("unknown", 2, "e", 0.1),
+        ("unknown", 3, "f", 0.1),
+        ("short", 1, "a", 0.6),
+        ("short", 2, "b", 0.5),
+        ("stale", 1, "a", 0.65),
+        ("stale", 2, "b", 0.5),
+        ("stale", 3, "c", 0.4),
+        ("stranger", 1, "a", 0.6),
+        ("stranger", 2, "b", 0.5),
+        ("stranger", 3, "c", 0.4),
     ]
     found = faults(spark, lists, [("had", "a")], "gap risen wild twice had unknown short stale nobody")
     found = [line.partition("such as")[0] + line.partition("such as ")[2].partition(",")[0] for line in found]
     assert found == [
-        "ranks do not run from 1 without a gap: 2 times, user_id gap",
-        "the score is not a finite number: 2 times, user_id wild",
-        "the score is higher than the one above: 2 times, user_id risen",  # and NaN, which Spark holds greater than all
-        "the item stands in the list twice: 2 times, user_id twice",
-        "the user has had the item: 1 times, user_id had",
-        "the item is not in the catalogue, or denied: 3 times, user_id unknown",
-        "the list belongs to a user without a vector: 1 times, user_id stranger",
-        "the list is shorter or longer than it can be: 2 times, user_id nobody",
-        "the score is not the product of the two vectors: 3 times, user_id stale",
+        "ranks do not run from 1 without a gap: 2 rows, user_id gap",
+        "the score is not a finite number: 2 rows, user_id wild",
+        "the score is higher than the one above: 2 rows, user_id risen",  # and NaN, which Spark holds greater than all
+        "the item stands in the list twice: 2 rows, user_id twice",
+        "the user has had the item: 1 row, user_id had",
+        "the item is not in the catalogue, or denied: 3 rows, user_id unknown",
+        "the list belongs to a user without a vector: 1 row, user_id stranger",
+        "the list is shorter or longer than it can be: 2 rows, user_id nobody",
+        "the score is not the product of the two vectors: 3 rows, user_id stale",
     ]
 
 
 def test_list_longer_than_top_k_is_a_fault(spark):
     lists = [("u1", rank, item, score(item)) for rank, item in enumerate("abcd", 1)]
-    assert faults(spark, lists, []) == ["the list is shorter or longer than it can be: 1 times, such as user_id u1, items 4, due 3"]
+    assert faults(spark, lists, []) == [
+        "the list is shorter or longer than it can be: 1 row, such as user_id u1, items 4, due 3"
+    ]
 
 
 def test_what_was_had_in_any_split_but_test_must_not_come_again(spark, lake):
@@ -125,7 +165,9 @@ def test_report_is_written_and_escapes_what_stands_in_titles(spark, lake):
     assert "<script" not in text
     assert "&lt;script&gt;alert(&#39;gotcha&#39;)&lt;/script&gt; &amp; &#34;Sons&#34;" in text
     assert HEBREW in text
-    assert text.index("<th>candidates</th>") < text.index("<th>evaluate</th>")  # the pipeline's order, not the alphabet's
+    assert text.index("<th>candidates</th>") < text.index(
+        "<th>evaluate</th>"
+    )  # the pipeline's order, not the alphabet's
     assert "null_item_id" in text
     assert "top_k: 3" in text
     assert ("write", "report") in [(t.action, t.name) for t in lake.traffic]
@@ -145,7 +187,14 @@ def test_lists_are_counted(spark, lake):
 
     facts = collect_facts(spark, lake, deployment(lake), lake.read(spark, RECOMMENDATIONS))
     lists = facts.lists
-    assert (lists.users, lists.entries, lists.catalogue, lists.shown, lists.shown_first, lists.cold_entries) == (3, 9, 6, 5, 5, 5)
+    assert (
+        lists.users,
+        lists.entries,
+        lists.catalogue,
+        lists.shown,
+        lists.shown_first,
+        lists.cold_entries,
+    ) == (3, 9, 6, 5, 5, 5)
     assert [users for _, users in lists.most_shown] == [2, 2, 2, 2, 1]
     assert facts.rejects == [("interactions", "null_item_id", 3), ("items", "no_text", 1)]
     (example,) = [e for e in facts.examples if e.user == "u1"]
@@ -156,7 +205,13 @@ def test_lists_are_counted(spark, lake):
 def test_histogram_puts_the_greatest_in_the_last_bin(spark):
     found = histogram(spark.createDataFrame([(0.0,), (1.0,), (4.0,)], "x float"), "x")
     assert found is not None
-    assert (found.edges[0], found.edges[-1], found.counts[0], found.counts[10], found.counts[-1]) == (0.0, 4.0, 1, 1, 1)
+    assert (found.edges[0], found.edges[-1], found.counts[0], found.counts[10], found.counts[-1]) == (
+        0.0,
+        4.0,
+        1,
+        1,
+        1,
+    )
     assert histogram(spark.createDataFrame([], "x float"), "x") is None
 
 

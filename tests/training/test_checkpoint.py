@@ -7,7 +7,9 @@ from recspark.training import checkpoint
 
 def test_the_newest_checkpoint_comes_back_and_two_are_kept(tmp_path: Path):
     for epoch in (1, 2, 10):
-        checkpoint.save(str(tmp_path), epoch, {"a.b": torch.full((2, 2), float(epoch))}, {"epoch": epoch, "log": [{"loss": 0.5}]})
+        checkpoint.save(
+            str(tmp_path), epoch, {"a.b": torch.full((2, 2), float(epoch))}, {"epoch": epoch, "log": [{"loss": 0.5}]}
+        )
     tensors, facts = checkpoint.load_last(str(tmp_path))
     assert facts == {"epoch": 10, "log": [{"loss": 0.5}]}
     assert torch.equal(tensors["a.b"], torch.full((2, 2), 10.0))

@@ -55,7 +55,9 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_end(
         torch.testing.assert_close(again[name], whole[name], atol=0, rtol=0)
 
 
-def test_it_stops_when_the_held_out_loss_stops_falling_and_keeps_the_best(tmp_path: Path, tiny_encoder: Path, status: Path):
+def test_it_stops_when_the_held_out_loss_stops_falling_and_keeps_the_best(
+    tmp_path: Path, tiny_encoder: Path, status: Path
+):
     wild = SETTINGS.model_copy(update={"head_learning_rate": 3.0, "epochs": 9, "patience": 2, "warmup_steps": 0})
     tensors, log = train(make_job(tmp_path, tiny_encoder, 1, wild), status)
     held_out = [row["valid_loss"] for row in log]
@@ -66,7 +68,9 @@ def test_it_stops_when_the_held_out_loss_stops_falling_and_keeps_the_best(tmp_pa
 
 
 def test_frozen_trains_the_head_alone(tmp_path: Path, tiny_encoder: Path, status: Path):
-    tensors, _ = train(make_job(tmp_path, tiny_encoder, 1, SETTINGS.model_copy(update={"adaptation": Frozen()})), status)
+    tensors, _ = train(
+        make_job(tmp_path, tiny_encoder, 1, SETTINGS.model_copy(update={"adaptation": Frozen()})), status
+    )
     assert {name for name in tensors if name.startswith("last.")} == {"last.head.weight", "last.head.bias"}
 
 

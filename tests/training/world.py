@@ -14,7 +14,12 @@ from recspark.training.loop import TrainingJob, TrainingSettings
 
 K, ITEMS, VALID, BATCH = 4, 24, 4, 8
 SETTINGS = TrainingSettings(
-    adaptation=Full(learning_rate=1e-2), reader="arrow", epochs=3, batch_size=BATCH, head_learning_rate=1e-2, warmup_steps=2,
+    adaptation=Full(learning_rate=1e-2),
+    reader="arrow",
+    epochs=3,
+    batch_size=BATCH,
+    head_learning_rate=1e-2,
+    warmup_steps=2,
     patience=9,  # the targets are random: nothing to be learnt for the held-out items
 )
 
@@ -38,10 +43,20 @@ def write_examples(folder: Path, shards: int) -> Path:
     for shard in range(shards):
         (folder / f"shard={shard}").mkdir(parents=True)
         mine = [{k: v for k, v in row.items() if k != "shard"} for row in rows if row["shard"] == shard]
-        schema = pa.schema({
-            "item_id": pa.string(), "part": pa.string(), "batch": pa.int32(), "slot": pa.int32(), "batch_size": pa.int32(),
-            "tokens": pa.binary(), "positives": pa.float32(), "user_sum": pa.binary(), "user_root": pa.binary(), "weight": pa.float32(),
-        })
+        schema = pa.schema(
+            {
+                "item_id": pa.string(),
+                "part": pa.string(),
+                "batch": pa.int32(),
+                "slot": pa.int32(),
+                "batch_size": pa.int32(),
+                "tokens": pa.binary(),
+                "positives": pa.float32(),
+                "user_sum": pa.binary(),
+                "user_root": pa.binary(),
+                "weight": pa.float32(),
+            }
+        )
         pq.write_table(pa.Table.from_pylist(mine, schema), folder / f"shard={shard}" / "part.parquet", row_group_size=3)
     return folder
 
@@ -55,16 +70,32 @@ def example(item: int, shards: int) -> dict:
     size = VALID if part == "valid" else last if last and batch == (ITEMS - VALID) // BATCH else BATCH
     tokens = np.array([2, *draw.integers(5, 40, 3 + item % 6), 3], "<i4")
     return {
-        "item_id": f"i{item}", "part": part, "batch": batch, "slot": slot, "batch_size": size, "tokens": tokens.tobytes(),
-        "positives": float(len(users)), "user_sum": users.sum(0).tobytes(), "user_root": users.tobytes(),
-        "weight": 1.0 / len(users), "shard": slot % shards,
+        "item_id": f"i{item}",
+        "part": part,
+        "batch": batch,
+        "slot": slot,
+        "batch_size": size,
+        "tokens": tokens.tobytes(),
+        "positives": float(len(users)),
+        "user_sum": users.sum(0).tobytes(),
+        "user_root": users.tobytes(),
+        "weight": 1.0 / len(users),
+        "shard": slot % shards,
     }
 
 
-def make_job(tmp_path: Path, encoder: Path, shards: int, settings: TrainingSettings = SETTINGS, name: str = "job") -> TrainingJob:
+def make_job(
+    tmp_path: Path, encoder: Path, shards: int, settings: TrainingSettings = SETTINGS, name: str = "job"
+) -> TrainingJob:
     """A job for a number of ranks, in a folder of its own."""
     root = tmp_path / name
     return TrainingJob(
-        settings, str(encoder), str(write_factors(root / "factors")), str(write_examples(root / "examples", shards)),
-        str(root / "checkpoints"), str(root / "tensorboard"), seed=5, threads=1,
+        settings,
+        str(encoder),
+        str(write_factors(root / "factors")),
+        str(write_examples(root / "examples", shards)),
+        str(root / "checkpoints"),
+        str(root / "tensorboard"),
+        seed=5,
+        threads=1,
     )

@@ -1,0 +1,230 @@
+"""The report's sentences by hand-made numbers, and that nothing in the data can become markup."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from recspark.evaluation import plots, report, verdict
+from recspark.evaluation.report import Entry, Example, Histogram, Lists, ReportFacts, StageRecord, render
+
+BAD = "<script>alert(1)</script> \"quoted\" & 'single' $x$ 🎬 שלום"
+BAD_MODEL = "<b>$x$</b>&"  # what a plot's font can draw
+EMPTY = Lists(0, 0, 0, 0, 10, 0, 0, [], None)
+
+
+def metric_table(**values: tuple[float, float, float] | float) -> pd.DataFrame:
+    """ndcg@10 on all items; (value, low, high), or a value with an interval of ±0.01."""
+    rows = []
+    for model, given in values.items():
+        value, low, high = given if isinstance(given, tuple) else (given, given - 0.01, given + 0.01)
+        rows.append(
+            {
+                "model": model,
+                "slice": "all",
+                "metric": "ndcg",
+                "k": 10,
+                "value": value,
+                "low": low,
+                "high": high,
+                "users": 1234,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def facts() -> ReportFacts:
+    """A report in which every text is bad."""
+    metrics = metric_table(popularity=0.1, als=0.2, text_before=0.1, text_after=0.15, full=0.3)
+    odd = pd.DataFrame(
+        [
+            {
+                "model": BAD_MODEL,
+                "slice": "all",
+                "metric": "ndcg",
+                "k": 10,
+                "value": 0.05,
+                "low": 0.04,
+                "high": 0.06,
+                "users": 9,
+            }
+        ]
+    )
+    training = pd.DataFrame(
+        {
+            "epoch": [0, 1, 2],
+            "train_loss": [None, 0.4, 0.2],
+            "valid_loss": [0.5, 0.3, 0.35],
+            "examples": [0, 9, 9],
+            "seconds": [0.0, 75.0, 3.2],
+        }
+    )
+    histogram = Histogram([0.0, 0.5, 1.0], [3, 4])
+    return ReportFacts(
+        run_date="2026-01-02",
+        written_at="2026-01-02 03:04 UTC",
+        model_hash=BAD,
+        metrics=pd.concat([metrics, odd]),
+        training=training,
+        lists=Lists(1200, 3600, 50, 25, 10, 5, 36, [(BAD, 600)], histogram),
+        examples=[Example(BAD, 12, [Entry(BAD, BAD)], [Entry(BAD, "0.123", True)])],
+        tokens=histogram,
+        max_length=32,
+        texts_cut=1,
+        stages=[StageRecord(BAD, {BAD: 1000}, {BAD: None}, 75.0)],
+        rejects=[("items", BAD, 4)],
+        settings={"lake": BAD},
+        versions={BAD: BAD},
+    )
+
+
+class Page(HTMLParser):
+    """Names of the elements, attributes by value, and the text of a page."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.elements: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_bad_text_is_shown_as_text_wherever_it_stands(facts):
+    html = render(facts)
+    page = Page(html)
+    assert "script" not in page.elements
+    # user, two titles and a note, most shown, reject, stage, two tables' names, model hash, settings, a version's two
+    assert page.text.count("<script>alert(1)</script>") == 13
+    assert page.text.count("🎬 שלום") == 13
+    assert page.text.count(BAD_MODEL) == 2  # in a plot and in a table
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+
+
+def test_page_needs_nothing_from_elsewhere(facts):
+    page = Page(render(facts))
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.elements)
+    addresses = {value for name, value in page.attributes if value and "://" in value and not name.startswith("xmlns")}
+    assert addresses == set()
+    assert "svg" in page.elements
+
+
+def test_ids_of_several_plots_do_not_clash(facts):
+    ids = [value for name, value in Page(render(facts)).attributes if name == "id"]
+    assert len(ids) > 100
+    assert len(ids) == len(set(ids))
+
+
+def test_same_facts_make_the_same_bytes(facts):
+    assert render(facts) == render(facts)
+
+
+def test_text_of_plots_is_text_and_colours_are_the_pages(facts):
+    html = render(facts)
+    assert re.search(r"<text[^>]*>text after fine-tuning</text>", html)
+    assert "var(--orange)" in html
+    assert not re.search("|".join(plots.VARIABLES), html)
+
+
+def test_numbers_are_where_they_belong(facts):
+    text = " ".join(Page(render(facts)).text.replace("\u202f", "").split())
+    assert "The language model earns its keep" in text
+    assert "50.0%of 50 items are on some list" in text
+    assert "10.0%are among someone's first 10" in text
+    assert "1.0%of all entries are cold items" in text
+    assert "1 text reaches the limit of 32 tokens" in text
+    assert re.search(r"1 ?0\.40000 ?0\.30000 ?9 ?1 min 15 s ?kept", text)
+    assert re.search("0.3000 ?0.290 – 0.310", text)
+
+
+def test_empty_night_still_makes_a_page(facts):
+    nothing = dataclasses.replace(
+        facts,
+        metrics=facts.metrics.iloc[:0],
+        training=facts.training.iloc[:0],
+        lists=EMPTY,
+        examples=[],
+        tokens=None,
+        stages=[],
+        rejects=[],
+        settings={},
+    )
+    text = Page(render(nothing)).text
+    assert "the stage evaluate did not run" in text
+    assert "every raw row was usable" in text
+
+
+# ---- the verdict
+
+
+@pytest.mark.parametrize(
+    ("full", "state", "words"),
+    [
+        (0.30, "better", "50% more, the intervals are apart"),
+        (0.21, "open", "5% more, the intervals touch"),
+        (0.10, "worse", "50% less, the intervals are apart"),
+    ],
+)
+def test_full_model_is_set_beside_the_best_baseline(full, state, words):
+    (found,) = verdict.findings(metric_table(popularity=0.1, als=0.2, full=full))
+    assert found.state == state
+    assert (
+        f"nDCG@10 of the full model is {full:.4f} [{full - 0.01:.4f}, {full + 0.01:.4f}]; of Spark's ALS 0.2000"
+        in found.sentence
+    )
+    assert words in found.sentence
+    assert "(1,234 users)" in found.sentence
+
+
+def test_intervals_that_meet_in_a_point_touch():
+    (found,) = verdict.findings(metric_table(als=(0.2, 0.1, 0.25), full=(0.3, 0.25, 0.4)))
+    assert found.state == "open"
+
+
+def test_headline_says_yes_open_or_no():
+    heads = [verdict.headline(verdict.findings(metric_table(als=0.2, full=full))) for full in (0.3, 0.21, 0.1)]
+    assert [h.partition(":")[0] for h in heads] == [
+        "The language model earns its keep",
+        "The full model and the best baseline are too close to call on this many users.",
+        "The language model does not earn its keep",
+    ]
+
+
+def test_without_baselines_the_headline_claims_nothing():
+    found = verdict.findings(metric_table(text_before=0.1, text_after=0.2, full=0.3))
+    assert [f.question for f in found] == ["What fine-tuning did"]
+    assert "nothing was measured" in verdict.headline(found)
+
+
+def test_cold_items_are_judged_by_the_text_against_all_others():
+    cold = metric_table(popularity=0.01, text_before=0.1, text_after=0.15, full=0.16).assign(slice="cold")
+    (found,) = verdict.findings(cold)
+    assert found.question == "On cold items"
+    assert "text before fine-tuning 0.1000" in found.sentence
+
+
+def test_main_length_is_ten_or_the_shortest():
+    assert verdict.main_k(pd.DataFrame({"k": [20, 10, 5]})) == 10
+    assert verdict.main_k(pd.DataFrame({"k": [50, 20]})) == 20
+
+
+def test_baseline_of_zero_is_no_division():
+    (found,) = verdict.findings(metric_table(popularity=(0.0, 0.0, 0.0), full=0.3))
+    assert "from nothing" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.44, "0.4 s"), (12.4, "12 s"), (59.7, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_duration_is_readable(seconds, words):
+    assert report.duration(seconds) == words

@@ -1,0 +1,104 @@
+"""Whole nights as a user runs them: in processes of their own, on a lake of their own."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.dataset as ds
+import pyspark
+import yaml
+
+REPOSITORY = Path(__file__).parent.parent
+MOVIELENS, MINILM = REPOSITORY / ".data" / "ml-100k", REPOSITORY / ".data" / "minilm"
+DATE = "2026-01-02"
+
+
+def sample_movielens(folder: Path, users: int = 120, least: int = 8) -> None:
+    """The first users of MovieLens-100K and the items that at least `least` of them rated, in the original files' form."""
+    inter = pd.read_csv(MOVIELENS / "ml-100k.inter", sep="\t", dtype=str)
+    inter = inter[inter["user_id:token"].astype(int) <= users]
+    inter = inter[inter.groupby("item_id:token")["item_id:token"].transform("size") >= least]
+    items = pd.read_csv(MOVIELENS / "ml-100k.item", sep="\t", dtype=str, quoting=csv.QUOTE_NONE)
+    inter.to_csv(folder / "ml-100k.inter", sep="\t", index=False)
+    items[items["item_id:token"].isin(inter["item_id:token"])].to_csv(
+        folder / "ml-100k.item", sep="\t", index=False, quoting=csv.QUOTE_NONE
+    )
+
+
+def small_night(raw: Path, lake: Path, encoder: Path, **changes: Any) -> dict[str, Any]:
+    """The demo's configuration, over a sample and with everything small. changes: values by dotted key."""
+    settings = yaml.safe_load((REPOSITORY / "conf" / "demo.yaml").read_text())
+    settings["lake"], settings["encoder"] = str(lake), {"path": str(encoder), "max_length": 16}
+    settings["spark"] = {"master": "local[2]", "driver_memory": "1g", "conf": {"spark.sql.shuffle.partitions": "2"}}
+    for name, file in (("interactions", "ml-100k.inter"), ("items", "ml-100k.item")):
+        settings["preprocess"][name]["path"] = str(raw / file)
+    del settings["preprocess"]["users"]
+    settings["factorize"] = {"embedding_size": 16, "iterations": 3, "blocks": 2}
+    settings["finetune"] = {
+        "adaptation": {"kind": "last_layers", "layers": 1},
+        "epochs": 2,
+        "batch_size": 64,
+        "warmup_steps": 2,
+        "num_processes": 2,
+    }
+    settings["embed"] = {"blocks": 2}
+    settings["candidates"] = {"top_k": 20}
+    settings["evaluate"] = {"ks": [5, 10], "replicates": 100}
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        node = settings
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return settings
+
+
+def write_config(path: Path, settings: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    return path
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120"}
+
+
+def recspark_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "from recspark.cli import main; main()", *arguments]
+
+
+def recspark(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """`recspark …` as a process."""
+    return subprocess.run(
+        recspark_command(*arguments), capture_output=True, text=True, timeout=timeout, env=environment(), check=False
+    )
+
+
+def spark_submit(stage: str, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    """`spark-submit jobs/<stage>.py …` as a process, with the repository's spark-defaults."""
+    submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
+    command = [str(submit), "--properties-file", "conf/spark-defaults.conf", f"jobs/{stage}.py", *arguments]
+    env = {**environment(), "PYSPARK_PYTHON": sys.executable}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, env=env, cwd=REPOSITORY, check=False
+    )
+
+
+def read(lake: Path, table: str, date: str = DATE) -> pd.DataFrame:
+    """A table of the lake, by pyarrow, in an order of its own."""
+    frame = ds.dataset(lake / table / f"run_date={date}", format="parquet", partitioning="hive").to_table().to_pandas()
+    keys = [
+        c
+        for c in ("model", "slice", "metric", "k", "user_id", "item_id", "rank", "text_hash", "epoch", "order_key")
+        if c in frame
+    ]
+    return frame.sort_values(keys).reset_index(drop=True) if keys else frame
+
+
+def succeed(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """The same, or a failure that shows what it said."""
+    assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    return done

@@ -1,0 +1,259 @@
+"""What the doctor says of a sound deployment, and of each thing that can be wrong with one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from pyspark import cloudpickle
+
+from recspark import doctor, session
+from recspark.config import ConfigError
+from recspark.doctor import cluster, machine
+from recspark.doctor.checkup import Caution, Checkup
+from recspark.errors import UserError
+
+NAMES = [name for name, _ in doctor.CHECKS]
+
+
+class Practice:
+    """A deployment to be spoilt, and what the doctor printed of it."""
+
+    def __init__(self, folder: Path, encoder: Path, capsys: pytest.CaptureFixture[str]):
+        self.folder, self.capsys = folder, capsys
+        rows = {
+            "interactions": [{"user_id": "u1", "item_id": "i1", "timestamp": 1_000_000_000}],
+            "items": [{"item_id": "i1", "title": "one"}],
+        }
+        for name, given in rows.items():
+            (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, given)))
+        self.raw: dict[str, Any] = {
+            "lake": str(folder / "lake"),
+            "spark": {"master": "local[2]"},
+            "encoder": {"path": str(encoder), "max_length": 32},
+            "preprocess": {
+                "interactions": {
+                    "path": str(folder / "interactions.jsonl"),
+                    "format": "jsonl",
+                    "columns": {"timestamp": "timestamp"},
+                },
+                "items": {"path": str(folder / "items.jsonl"), "format": "jsonl", "text": "{title}"},
+            },
+        }
+
+    def visit(self, *overrides: str) -> tuple[dict[str, tuple[str, str]], str]:
+        """name -> (mark, what was said), and the error that the visit ended with, if any."""
+        path = self.folder / "conf.yaml"
+        path.write_text(yaml.safe_dump(self.raw))
+        error = ""
+        try:
+            doctor.run(str(path), list(overrides))
+        except UserError as raised:
+            error = str(raised)
+        lines = self.capsys.readouterr().out.splitlines()
+        return {line[9:23].strip(): (line[:8].strip(), line[23:].strip()) for line in lines}, error
+
+
+@pytest.fixture
+def practice(spark, tiny_encoder, tmp_path, capsys, monkeypatch) -> Practice:
+    """The session is the tests' own and outlives the visit; lines are long enough not to wrap."""
+    monkeypatch.setattr(session, "build", lambda settings, name: spark)
+    monkeypatch.setattr(session, "stop", lambda stopped: None)
+    monkeypatch.setenv("COLUMNS", "1000")
+    return Practice(tmp_path, tiny_encoder, capsys)
+
+
+def test_sound_deployment_is_ok_in_every_line_and_nothing_is_left_behind(practice):
+    said, error = practice.visit()
+    assert error == ""
+    assert list(said) == ["settings", *NAMES]
+    assert [name for name, (mark, _) in said.items() if mark == "fix"] == []
+    assert {said[name][0] for name in ("java", "executors", "ranks", "lake", "encoder", "interactions", "items")} == {
+        "ok"
+    }
+    assert said["encoder"][1].endswith("16 dimensions, 0.0 million parameters; texts are cut at 32 tokens")
+    assert said["interactions"][1].endswith("ids are string; has user_id, item_id, timestamp")
+    assert not (practice.folder / "lake").exists()
+
+
+def test_all_that_is_wrong_is_told_in_one_visit(practice):
+    blocked = practice.folder / "file"
+    blocked.write_text("")
+    deny = practice.folder / "deny.jsonl"
+    deny.write_text('{"item": "i1"}')
+    practice.raw["lake"] = str(blocked / "lake")
+    practice.raw["finetune"] = {"num_processes": 3, "batch_size": 126}
+    practice.raw["encoder"]["max_length"] = 65
+    practice.raw["preprocess"]["interactions"]["columns"]["timestamp"] = "timestmap"
+    practice.raw["preprocess"]["users"] = {"path": str(practice.folder / "nowhere.parquet")}
+    practice.raw["candidates"] = {"deny": {"path": str(deny), "format": "jsonl"}}
+    said, error = practice.visit()
+    wrong = {name: says for name, (mark, says) in said.items() if mark == "fix"}
+    assert list(said) == ["settings", *NAMES]
+    assert error == f"doctor: 6 of {len(NAMES)} checks failed; mend what is marked fix"
+    assert "set finetune.num_processes=2" in wrong.pop("ranks")
+    assert "cannot be written to" in wrong.pop("lake")
+    assert "reads at most 64 tokens" in wrong.pop("encoder")
+    assert "did you mean 'timestamp'?" in wrong.pop("interactions")
+    assert "nowhere.parquet cannot be read as parquet" in wrong.pop("users")
+    assert "lacks column item_id" in wrong.pop("deny list")
+    assert wrong == {}
+
+
+def test_empty_table_and_ids_that_never_meet_are_told(practice):
+    (practice.folder / "interactions.jsonl").write_text('{"user_id": "u1", "item_id": 1, "timestamp": 1}')
+    said, _ = practice.visit()
+    assert "item_id is bigint in preprocess.interactions and string in preprocess.items" in said["items"][1]
+    (practice.folder / "interactions.jsonl").write_text('{"user_id": "u1", "item_id": "i1", "timestamp": 1}')
+    practice.raw["preprocess"]["sources"] = {"raw": {"path": str(practice.folder / "items.jsonl"), "format": "jsonl"}}
+    practice.raw["preprocess"]["items"] = {"sql": "SELECT * FROM raw WHERE item_id = 'no'", "text": "{title}"}
+    said, _ = practice.visit()
+    assert said["items"] == ("fix", "preprocess.items: sql has no rows")
+
+
+def test_bad_configuration_is_told_whole_before_spark_starts(practice, monkeypatch):
+    monkeypatch.setattr(session, "build", None)
+    practice.raw["finetune"] = {"epoch": 3}
+    practice.raw["candidates"] = {"top_k": 0}
+    path = practice.folder / "conf.yaml"
+    path.write_text(yaml.safe_dump(practice.raw))
+    with pytest.raises(ConfigError) as raised:
+        doctor.run(str(path), [])
+    assert len(raised.value.mistakes) == 2
+
+
+def test_without_java_spark_is_not_tried_and_the_rest_is(practice, monkeypatch):
+    monkeypatch.setattr(session, "build", None)
+    monkeypatch.setenv("JAVA_HOME", str(practice.folder))
+    said, error = practice.visit()
+    assert "Spark needs 17 or 21: install one (Debian: apt-get install openjdk-17-jre-headless)" in said["java"][1]
+    assert said["spark"] == ("fix", "not started, for Java is missing")
+    assert said["items"] == ("fix", "not checked, for Spark did not start")
+    assert said["encoder"][0] == "ok"
+    assert said["lake"] == (
+        "ok",
+        f"{practice.raw['lake']}; written to, read and cleared (by the driver; Spark did not start)",
+    )
+    assert error.startswith("doctor: ")
+
+
+def test_lake_keeps_what_it_has(practice):
+    kept = Path(practice.raw["lake"]) / "items/run_date=2026-01-01/part.parquet"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("rows")
+    practice.visit()
+    assert [p for p in Path(practice.raw["lake"]).rglob("*") if p.is_file()] == [kept]
+    assert not (Path(practice.raw["lake"]) / "_scratch").exists()
+
+
+# ---- one check
+
+
+def checkup(**settings: Any) -> Checkup:
+    """A visit of which a check sees only these settings."""
+    finetune = SimpleNamespace(
+        **{"reader": "arrow", "launcher": "local", "threads_per_process": 1, **settings.get("finetune", {})}
+    )
+    spark = SimpleNamespace(master="local[2]", driver_memory="2g")
+    return Checkup(SimpleNamespace(finetune=finetune, spark=spark, lake="lake"), SimpleNamespace(root="/"))  # type: ignore[arg-type]
+
+
+def test_old_java_is_told(monkeypatch, tmp_path):
+    java = tmp_path / "bin/java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(UserError, match=r"is Java 11.0.2; Spark needs 17 or 21"):
+        machine.java(checkup())
+
+
+def test_numpy_2_beside_pyarrow_14_is_told(monkeypatch):
+    monkeypatch.setattr(machine, "version", {"numpy": "2.1.0", "pyarrow": "14.0.2"}.get)
+    with pytest.raises(UserError, match=r"pyarrow 14.0.2 was built for numpy 1 and numpy is 2.1.0"):
+        machine.packages(checkup())
+
+
+def test_petastorm_that_does_not_load_is_told_if_it_is_to_read(monkeypatch):
+    monkeypatch.setitem(sys.modules, "petastorm.reader", None)
+    assert "torch" in machine.packages(checkup())
+    with pytest.raises(UserError, match=r"set finetune.reader: arrow"):
+        machine.packages(checkup(finetune={"reader": "petastorm"}))
+
+
+def test_memory_is_set_against_driver_and_tasks(monkeypatch):
+    for free, state in ((16, str), (3, Caution), (1, UserError)):
+        monkeypatch.setattr(machine, "free_memory", lambda free=free: free * machine.GIB)
+        if state is UserError:
+            with pytest.raises(UserError, match=r"1.0 GiB free, and spark.driver_memory is 2g"):
+                machine.memory(checkup())
+        else:
+            assert type(machine.memory(checkup())) is state
+
+
+def test_full_disk_is_told(monkeypatch):
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: SimpleNamespace(free=machine.GIB))
+    with pytest.raises(UserError, match=r"only 1.0 GiB for temporary files .* and 1.0 GiB for the lake"):
+        machine.disk(checkup())
+
+
+@pytest.mark.parametrize(("amount", "count"), [("2g", 2 * 2**30), ("512m", 2**29), ("2048", 2**31), ("1T", 2**40)])
+def test_amounts_are_sparks(amount, count):
+    assert machine.in_bytes(amount) == count
+
+
+@pytest.mark.parametrize(
+    ("master", "slots"), [("local", 1), ("local[4]", 4), ("local[3,2]", 3), ("local[*]", machine.cores())]
+)
+def test_local_masters_have_so_many_slots(master, slots):
+    assert machine.local_slots(master) == slots
+
+
+def test_ranks_with_more_threads_than_cores_are_a_caution(spark):
+    visit = checkup(finetune={"launcher": "horovod", "threads_per_process": 4})
+    visit.started = spark
+    found = cluster.threads(visit)
+    assert isinstance(found, Caution)
+    assert "a rank holds 1 core; set finetune.threads_per_process=1" in found
+
+
+def test_host_that_differs_is_told_in_what():
+    here = {name: cluster.version(name) for name in cluster.COMPARED}
+    same = {"host": "h", "python": tuple(sys.version_info[:2]), "versions": here, "missing": []}
+    assert cluster.differences(same) == []
+    other = {
+        **same,
+        "python": (3, 9),
+        "versions": {**here, "numpy": "1.0", "torch": None},
+        "missing": ["recspark"],
+    }
+    assert [line.partition(",")[0] for line in cluster.differences(other)] == [
+        "h runs Python 3.9",
+        "h has no recspark",
+        "h has numpy 1.0",
+        "h has no torch",
+    ]
+
+
+def test_probe_runs_where_recspark_is_missing():
+    probe = cloudpickle.dumps(cluster.probe_of(["numpy", "nothing"], ["recspark_is_not_here", "json"], "/"))
+    code = "import pickle, sys; sys.modules['recspark'] = None; print(next(pickle.load(sys.stdin.buffer)([])))"
+    said = subprocess.run([sys.executable, "-c", code], input=probe, capture_output=True, check=True).stdout.decode()
+    assert "'missing': ['recspark_is_not_here']" in said
+    assert "'nothing': None" in said
+
+
+def test_check_that_breaks_is_told_and_breaks_no_other():
+    def check(visit: Checkup) -> str:
+        raise ValueError("what nobody thought of")
+
+    assert doctor.outcome(check, checkup()) == ("fix", "ValueError: what nobody thought of")
+
+
+def test_of_stacks_the_telling_line_is_shown():
+    stack = "Job aborted.\n  at org.apache.Thing\nTraceback:\n  File x\nModuleNotFoundError: No module named 'numpy'\n\n\tat org.Other"
+    assert doctor.telling_line(RuntimeError(stack)) == "RuntimeError: ModuleNotFoundError: No module named 'numpy'"

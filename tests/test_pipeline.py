@@ -1,0 +1,39 @@
+"""The picture of the pipeline is checked data: stages, what they read and write, their jobs, their settings."""
+
+from pathlib import Path
+
+from recspark.pipeline import PIPELINE, STAGES, Deployment
+from recspark.tables import TABLES
+
+REPOSITORY = Path(__file__).parent.parent
+RAW = {"raw/interactions", "raw/items", "raw/users"}
+
+
+def test_each_input_is_raw_or_an_earlier_stages_output():
+    made: set[str] = set()
+    for stage in PIPELINE:
+        missing = {name for name in stage.INPUTS if name not in made | RAW}
+        assert not missing, f"{stage.__name__} reads {missing}, which no earlier stage writes"
+        made |= set(stage.OUTPUTS)
+
+
+def test_each_output_has_one_writer_and_each_table_a_stage():
+    written = [name for stage in PIPELINE for name in stage.OUTPUTS]
+    assert len(written) == len(set(written))
+    assert set(TABLES) <= set(written)
+
+
+def test_each_stage_has_a_job_of_a_few_lines_and_no_job_is_left_over():
+    jobs = {path.stem: path.read_text() for path in (REPOSITORY / "jobs").glob("*.py")}
+    assert set(jobs) == set(STAGES)
+    for name, text in jobs.items():
+        assert f'submit("{name}")' in text
+        assert len(text.splitlines()) <= 10
+
+
+def test_each_stage_has_a_section_of_its_own_in_the_deployment():
+    assert set(STAGES) <= set(Deployment.model_fields)
+
+
+def test_each_stage_says_what_it_is_for():
+    assert all((stage.__doc__ or "").startswith(f"{name}: ") for name, stage in STAGES.items())
