@@ -1,4 +1,4 @@
-"""`recspark run | <stage> | show user | show item | doctor`."""
+"""`recspark run | show user | show item | doctor | version`."""
 
 import datetime
 from typing import Annotated
@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from recspark import __version__
+from recspark.errors import UserError
+from recspark.exits import guard
 
 app = typer.Typer(
     add_completion=False,
@@ -46,12 +48,11 @@ def run(
     from recspark import runner
 
     request = runner.Request(config, day(run_date), tuple(overrides or ()), verbose - quiet)
-    raise typer.Exit(runner.guard(lambda: runner.run(request, chosen(start, stop)), verbose))
+    raise typer.Exit(guard(lambda: runner.run(request, chosen(start, stop)), verbose))
 
 
 def chosen(start: str | None, stop: str | None) -> list[str]:
     """Names of the stages from one to another. Raises UserError for an unknown name or an empty range."""
-    from recspark.errors import UserError
     from recspark.pipeline import STAGES
 
     names = list(STAGES)
@@ -73,13 +74,10 @@ def show_user(
     top: Annotated[int, typer.Option(help="rows of each list")] = 10,
 ) -> None:
     """A user's history and recommendations, with titles and scores."""
-    from recspark import runner
     from recspark import show as shown
 
     raise typer.Exit(
-        runner.guard(
-            lambda: shown.user(config, run_date.date() if run_date else None, overrides or [], user_id, top), False
-        )
+        guard(lambda: shown.user(config, run_date.date() if run_date else None, overrides or [], user_id, top), False)
     )
 
 
@@ -92,13 +90,10 @@ def show_item(
     top: Annotated[int, typer.Option(help="rows of each list")] = 10,
 ) -> None:
     """An item's text, and the items nearest to it."""
-    from recspark import runner
     from recspark import show as shown
 
     raise typer.Exit(
-        runner.guard(
-            lambda: shown.item(config, run_date.date() if run_date else None, overrides or [], item_id, top), False
-        )
+        guard(lambda: shown.item(config, run_date.date() if run_date else None, overrides or [], item_id, top), False)
     )
 
 
@@ -106,9 +101,8 @@ def show_item(
 def doctor(config: ConfigOption, overrides: SetOption = None, verbose: VerboseOption = False) -> None:
     """Check, before a night is wasted, that this machine and this configuration can run it."""
     from recspark import doctor as check
-    from recspark import runner
 
-    raise typer.Exit(runner.guard(lambda: check.run(config, overrides or []), verbose))
+    raise typer.Exit(guard(lambda: check.run(config, overrides or []), verbose))
 
 
 @app.command()

@@ -1,5 +1,9 @@
-"""Errors that are the user's to mend, as opposed to bugs: they are shown in full, without a stack trace."""
+"""What can end a run, apart from bugs: each is told in full, without a stack trace, and decides the exit code."""
 
 
 class UserError(Exception):
-    """What is wrong, where, what was found and what would do, in one message. The command line exits with 2."""
+    """The user's to mend: what is wrong, where, what was found and what would do. Exit code 2."""
+
+
+class RunFailed(Exception):
+    """Not the user's doing: ranks were lost, or what was made fails its checks. Exit code 1."""

@@ -95,7 +95,10 @@ class Lake:
         """A local file for this run date's logs; its folder is made. With a remote lake, in the working directory's logs/."""
         root = self.base if isinstance(self.fs, pafs.LocalFileSystem) else "."
         folder = Path(root) / "logs" / f"run_date={self.run_date}"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"lake {self.root} cannot be written: {error}; set lake to a folder that can") from None
         return str(folder / name)
 
     def run_dates(self, table: Table) -> list[datetime.date]:

@@ -5,21 +5,17 @@ import datetime
 import logging
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from recspark import config as configuration
 from recspark import session
-from recspark.errors import UserError
+from recspark.exits import guard
 from recspark.lake import Lake
 from recspark.pipeline import STAGES, Deployment
-from recspark.stages.publish import PublishRefused
 from recspark.story import open_log
-from recspark.training.launcher import TrainingFailed
 
 log = logging.getLogger("recspark")
-USER_MISTAKE, FAILURE = 2, 1
 
 
 @dataclass(frozen=True)
@@ -35,8 +31,8 @@ class Request:
 def run(request: Request, names: Sequence[str]) -> None:
     """Run the named stages, in order.
 
-    Raises UserError for what the user can mend, TrainingFailed if ranks failed, PublishRefused if the lists fail their
-    checks; the tables of earlier stages stay.
+    Raises UserError for what the user can mend, RunFailed if ranks were lost or the lists fail their checks; the tables of
+    earlier stages stay.
     """
     deployment = configuration.load(request.config, Deployment, list(request.overrides))
     lake = Lake(deployment.lake, request.run_date, facts={"settings": configuration.dump(deployment, request.config)})
@@ -78,46 +74,6 @@ def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: st
         extra={"stage": name, "event": "end", "rows_in": rows_in, "rows_out": rows_out, "seconds": round(seconds, 3)},
     )
     lake.record_stage(name, rows_in, rows_out, seconds)
-
-
-def guard(act, verbose: bool) -> int:  # type: ignore[no-untyped-def]
-    """Run `act`; returns the exit code: 2 for the user's mistakes, 1 for failures, each told without a stack trace."""
-    try:
-        act()
-    except UserError as error:
-        tell(error, verbose)
-        return USER_MISTAKE
-    except (TrainingFailed, PublishRefused) as error:
-        tell(error, verbose)
-        return FAILURE
-    except KeyboardInterrupt:
-        print("recspark: interrupted; what was published stays, a re-run goes on", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if mended := user_error_in(error):
-            tell(mended, verbose)
-            return USER_MISTAKE
-        traceback.print_exc()
-        return FAILURE
-    return 0
-
-
-def tell(error: BaseException, verbose: bool) -> None:
-    if log.handlers:
-        log.error("%s", error)
-    else:  # before the run had a log
-        print(f"recspark: {error}", file=sys.stderr)
-    if verbose:
-        traceback.print_exception(error)
-
-
-def user_error_in(error: BaseException) -> UserError | None:
-    """A UserError that was raised inside a Spark worker arrives as text in Spark's own exception."""
-    marker = f"{UserError.__module__}.{UserError.__qualname__}: "
-    for line in str(error).splitlines():
-        if line.startswith(marker):
-            return UserError(line.removeprefix(marker))
-    return None
 
 
 def submit(stage: str) -> None:

@@ -7,6 +7,7 @@ on the driver before the JVM starts (local workers inherit it) and on executors 
 import logging
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from pydantic import Field
@@ -36,6 +37,8 @@ DEFAULTS = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.ui.showConsoleProgress": "true",
     "spark.ui.enabled": "false",
+    # Spark makes this folder where it stands; nothing of ours goes there.
+    "spark.sql.warehouse.dir": f"{tempfile.gettempdir()}/recspark-warehouse",
     "spark.python.worker.reuse": "true",
 }
 

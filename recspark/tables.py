@@ -199,7 +199,7 @@ METRICS = Table(
     (
         Column("model", "string", "popularity, als, text_before, text_after, full"),
         Column("slice", "string", "all, warm or cold"),
-        Column("metric", "string", "recall, ndcg, map, mrr, hit_rate, precision, coverage, novelty"),
+        Column("metric", "string", "recall, ndcg, map, map_min, mrr, hit_rate, precision, coverage, novelty"),
         Column("k", "int", "length of the list that is judged"),
         Column("value", "double", "mean over users (coverage: share of the catalogue)"),
         Column("low", "double", "2.5 % of the bootstrap", nullable=True),

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.config import Settings
+from recspark.errors import RunFailed
 from recspark.evaluation.report import render
 from recspark.lake import Lake, Traffic
 from recspark.stages.candidates import read_deny_list, require_one_model
@@ -37,7 +38,7 @@ OUTPUTS = ("recommendations", "report")
 log = logging.getLogger("recspark")
 
 
-class PublishRefused(Exception):
+class PublishRefused(RunFailed):
     """The lists fail their checks: no fault of the user's settings, and nothing was published. One line a failed check."""
 
     def __init__(self, lake: Lake, faults: list[str]):

@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from torch import Tensor, nn
 
 from recspark.config import Settings
-from recspark.errors import UserError
+from recspark.errors import RunFailed, UserError
 from recspark.training.status import HEARTBEAT, Reporter, Status, read_statuses
 
 LauncherKind = Literal["horovod", "torch", "local"]
@@ -30,7 +30,7 @@ POLL = 0.5
 ECHO = "HorovodInternalError"  # what the other ranks say when one has died
 
 
-class TrainingFailed(Exception):
+class TrainingFailed(RunFailed):
     """A rank failed, died, stood still or did not start; the message says which and why."""
 
 

@@ -1,0 +1,50 @@
+"""From what ended a run to the exit code and what is said of it."""
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+
+from recspark.errors import RunFailed, UserError
+
+DONE, FAILURE, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+log = logging.getLogger("recspark")
+
+
+def guard(act: Callable[[], None], verbose: bool) -> int:
+    """Run `act`; returns the exit code. Only a bug, or `verbose`, prints a stack trace."""
+    try:
+        act()
+    except (UserError, RunFailed) as error:
+        tell(error, verbose)
+        return USER_MISTAKE if isinstance(error, UserError) else FAILURE
+    except KeyboardInterrupt:
+        print("recspark: interrupted; what was published stays, and a re-run goes on", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if mended := user_error_in(error):
+            tell(mended, verbose)
+            return USER_MISTAKE
+        traceback.print_exc()
+        return FAILURE
+    return DONE
+
+
+def tell(error: BaseException, verbose: bool) -> None:
+    """Say what ended the run, in the run's log if there is one yet."""
+    if log.handlers:
+        log.error("%s", error)
+    else:
+        print(f"recspark: {error}", file=sys.stderr)
+    if verbose:
+        traceback.print_exception(error)
+
+
+def user_error_in(error: BaseException) -> UserError | None:
+    """A UserError that was raised inside a Spark worker arrives as text in Spark's own exception."""
+    marker = f"{UserError.__module__}.{UserError.__qualname__}: "
+    for line in str(error).splitlines():
+        if line.startswith(marker):
+            return UserError(line.removeprefix(marker))
+    return None
