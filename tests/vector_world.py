@@ -25,6 +25,7 @@ def settings(candidates: CandidatesConfig, evaluate: EvaluateConfig | None = Non
     """What a Deployment has of use to these stages."""
     return SimpleNamespace(
         seed=42,
+        preprocess=SimpleNamespace(allow_no_test=False),
         candidates=candidates,
         evaluate=evaluate,
         embed=EmbedConfig(blocks=2),

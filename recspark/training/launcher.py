@@ -257,7 +257,7 @@ def explain(
     silent = sorted((s for s in statuses.values() if not s.over), key=lambda s: min(s.beat, s.moved))
     failed = sorted((s for s in statuses.values() if s.state == "failed"), key=lambda s: (ECHO in s.why, s.rank))
     for status in silent:
-        lines.append(f"  {place(status)} (process {status.pid}): {last_sign(status)}")
+        lines.append(f"  {place(status)} (process {status.pid}): {last_sign(status, bool(why))}")
     lines += [f"  {place(status)}: {status.why}" for status in failed]
     if not failed and not silent and failure:
         lines.append(f"  {type(failure).__name__}: {(str(failure).strip().splitlines() or [''])[0]}")
@@ -268,11 +268,11 @@ def explain(
     return "\n".join(lines)
 
 
-def last_sign(status: Status) -> str:
-    """What can be said of a rank that did not say how it ended."""
-    if time.time() - status.beat > 3 * HEARTBEAT:
-        return "ended without a word; killed, or out of memory?"
-    return f"alive, but its last step was {time.time() - status.moved:.0f} s ago"
+def last_sign(status: Status, stopped: bool) -> str:
+    """What can be said of a rank that did not say how it ended. stopped: the launch was ended from here, by a timeout."""
+    if stopped and time.time() - status.beat < 3 * HEARTBEAT:
+        return f"alive, but its last step was {time.time() - status.moved:.0f} s ago"
+    return "ended without a word; killed, or out of memory?"
 
 
 def place(status: Status) -> str:

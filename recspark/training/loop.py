@@ -85,8 +85,9 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
     torch.manual_seed(job.seed)
     shard = Shard(f"{job.examples}/shard={ranks.rank}", job.settings.reader, len(Factors.load(job.factors).bias))
     learner = make_learner(job, ranks)
+    # Horovod's optimizer is a new object with a state of its own: only what comes after this is kept and restored.
+    model, learner.optimizer = ranks.prepare(learner.model, learner.optimizer)
     progress = restore(job, learner)
-    model, optimizer = ranks.prepare(learner.model, learner.optimizer)
     check_steps(shard, ranks)
     writer = summary_writer(job, ranks)
     if not progress.log:
@@ -95,7 +96,7 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
         keep_if_best(progress, learner, 0, start)
     while progress.epoch < job.settings.epochs and progress.epoch - progress.best_epoch < job.settings.patience:
         epoch, began = progress.epoch + 1, time.time()
-        loss, examples = train_epoch(job, learner, model, optimizer, shard, ranks, reporter, epoch)
+        loss, examples = train_epoch(job, learner, model, shard, ranks, reporter, epoch)
         held_out = evaluate(learner, shard, ranks, job.settings.objective)
         progress.epoch = epoch
         log_epoch(progress, writer, epoch, loss, held_out, examples, time.time() - began)
@@ -144,7 +145,6 @@ def train_epoch(
     job: TrainingJob,
     learner: Learner,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
     shard: Shard,
     ranks: Ranks,
     reporter: Reporter,
@@ -156,11 +156,11 @@ def train_epoch(
     total = torch.zeros(2, dtype=torch.float64)
     model.train()
     for step, batch in enumerate(shard.batches("train", order)):
-        set_learning_rates(optimizer, job.settings, (epoch - 1) * steps + step, job.settings.epochs * steps)
-        optimizer.zero_grad()
+        set_learning_rates(learner.optimizer, job.settings, (epoch - 1) * steps + step, job.settings.epochs * steps)
+        learner.optimizer.zero_grad()
         losses = batch_losses(learner, model, batch, job.settings.objective)
         (losses.sum() / batch.size * ranks.size).backward()
-        ranks.step(optimizer, list(learner.parameters.values()), job.settings.max_gradient_norm)
+        ranks.step(learner.optimizer, list(learner.parameters.values()), job.settings.max_gradient_norm)
         total += torch.tensor([losses.sum().item(), len(losses)], dtype=torch.float64)
         done += batch.size
         if not np.isfinite(total[0].item()):

@@ -4,7 +4,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recspark.data import solves
-from recspark.data.blocks import Links, from_blocks, map_blocks, map_rows, sum_matrices, to_blocks, unpack
+from recspark.data.blocks import Links, from_blocks, keep, map_blocks, map_rows, sum_matrices, to_blocks, unpack
 from recspark.models.factors import FactorSettings, Rows, row_penalty, solve_rows
 
 K = 3
@@ -68,7 +68,7 @@ def test_item_solve_keeps_the_prior_of_an_item_nobody_met_out_of_the_gram(spark:
     user_blocks = to_blocks(spark.createDataFrame(users), links.user_index, "id")
     known = to_blocks(spark.createDataFrame(priors), links.item_index, "id")
     gram = solves.gram_of_blocks(user_blocks, K)
-    solved = solves.solve_side(links.items, user_blocks, gram, 6, SETTINGS, known).cache()
+    solved = keep(solves.solve_side(links.items, user_blocks, gram, 6, SETTINGS, known), str(tmp_path / "solved"))
     rows = {r.item_id: r.vector for r in from_blocks(solved, links.item_index, "item_id", K).collect()}
     np.testing.assert_allclose(rows[4], priors.vector[4], atol=1e-6)
     met = np.array([rows[i] for i in range(4)])

@@ -172,6 +172,15 @@ def test_nothing_to_judge_is_the_users_error_and_nothing_is_written(spark, tmp_p
     assert not lake.has(METRICS)
 
 
+def test_without_test_rows_on_purpose_there_are_no_metrics_and_no_error(spark, tmp_path):
+    write_world(spark, lake := new_lake(tmp_path), {1: [1, 1]}, {i: [i, 1] for i in (1, 2, 3)}, [(1, 1, "train")])
+    lake.write(table_frame(spark, CANDIDATES, [(1, 1, 2, 1.0)]), CANDIDATES)
+    deployment = settings(CandidatesConfig(top_k=2), EvaluateConfig(ks=(1,)))
+    deployment.preprocess.allow_no_test = True
+    evaluate.run(spark, lake, deployment)
+    assert lake.read(spark, METRICS).count() == 0
+
+
 def test_settings_that_make_no_sense_are_refused():
     for wrong in (
         {"ks": ()},
