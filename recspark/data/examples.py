@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from recspark.data.blocks import Links, map_rows, to_blocks
 from recspark.data.sums import EXACT, exact_mean
-from recspark.models.factors import Rows, square_root
+from recspark.models.factors import FactorSettings, Rows, square_root
 
 TARGETS = "block int, local int, positives float, user_sum binary, user_root binary"
 
@@ -53,14 +53,19 @@ def item_targets(links: Links, user_factors: DataFrame, size: int) -> DataFrame:
     return found.join(links.item_index, ["block", "local"]).withColumnRenamed("id", "item_id").drop("block", "local")
 
 
-def with_loss_weight(targets: DataFrame) -> DataFrame:
-    """`weight`: n^-½ over its mean, divided by the mean n; so that neither the loss nor a popular item is large."""
-    means = targets.agg(
-        exact_mean(F.pow("positives", F.lit(-0.5))).alias("root"), exact_mean("positives").alias("n")
-    ).first()
+def with_penalty(targets: DataFrame, item_factors: DataFrame, users: int, settings: FactorSettings) -> DataFrame:
+    """`penalty`: λ = r (n + a · users)^ν as factorize had it, n all of the item's interactions, sampled or not."""
+    counted = F.col("interactions") + F.lit(settings.unobserved_weight * users)
+    penalty = F.lit(settings.regularization) * F.pow(counted, F.lit(settings.frequency_exponent))
+    return targets.join(item_factors.select("item_id", penalty.cast("float").alias("penalty")), "item_id")
+
+
+def with_loss_weight(targets: DataFrame, exponent: float) -> DataFrame:
+    """`weight`: n to the power of `exponent` over its mean, divided by the mean n: losses do not grow with n."""
+    power = F.pow("positives", F.lit(exponent))
+    means = targets.agg(exact_mean(power).alias("power"), exact_mean("positives").alias("n")).first()
     assert means is not None  # an aggregate without groups has one row
-    weight = F.pow("positives", F.lit(-0.5)) / F.lit(means["root"] * means["n"])
-    return targets.withColumn("weight", weight.cast("float"))
+    return targets.withColumn("weight", (power / F.lit(means["power"] * means["n"])).cast("float"))
 
 
 def lay_out(examples: DataFrame, held_out: float, batch_size: int, shards: int, seed: int) -> DataFrame:

@@ -20,13 +20,13 @@ from pyspark.sql import functions as F
 
 from recspark.data import solves
 from recspark.data.blocks import Links, keep
-from recspark.data.examples import item_targets, lay_out, sample_positives, with_loss_weight
+from recspark.data.examples import item_targets, lay_out, sample_positives, with_loss_weight, with_penalty
 from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.models.adaptation import trainable
 from recspark.models.encoder import encoder_hash
 from recspark.models.retriever import Factors, save_retriever
-from recspark.tables import INTERACTIONS, ITEMS, TRAINING_EXAMPLES, TRAINING_LOG, USER_FACTORS
+from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEMS, TRAINING_EXAMPLES, TRAINING_LOG, USER_FACTORS
 from recspark.training import checkpoint
 from recspark.training.launcher import LaunchSettings, launch
 from recspark.training.loop import TrainingJob, TrainingSettings, make_model, train_rank
@@ -35,7 +35,7 @@ from recspark.training.progress import ProgressBar
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-INPUTS = ("interactions", "items", "user_factors", "models/factors")
+INPUTS = ("interactions", "items", "user_factors", "item_factors", "models/factors")
 OUTPUTS = ("training_examples", "training_log", "models/retriever")
 
 log = logging.getLogger("recspark")
@@ -63,7 +63,7 @@ class FinetuneConfig(TrainingSettings, LaunchSettings):
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read interactions, items, user_factors and factors; write training_examples, training_log and the model `retriever`."""
+    """Read interactions, items, user_factors, item_factors and factors; write training_examples, training_log and the model `retriever`."""
     settings, base = config.finetune, str(Path(config.encoder.path).absolute())
     factors_path, factors_hash = lake.read_model("factors")
     factors = Factors.load(local_folder(factors_path))
@@ -90,8 +90,10 @@ def training_examples(spark: SparkSession, lake: Lake, config: "Deployment", fac
     pairs = solves.interaction_pairs(lake.read(spark, INTERACTIONS), solves.LEARNED)
     pairs = sample_positives(pairs, settings.max_positives, config.seed)
     links = Links(pairs, items.select("item_id"), config.factorize.blocks, lake.scratch("finetune/links"))
-    targets = item_targets(links, lake.read(spark, USER_FACTORS), factors.settings.embedding_size)
-    targets = with_loss_weight(keep(targets, lake.scratch("finetune/targets")))
+    users = lake.read(spark, USER_FACTORS)
+    targets = item_targets(links, users, factors.settings.embedding_size)
+    targets = with_penalty(targets, lake.read(spark, ITEM_FACTORS), users.count(), factors.settings)
+    targets = with_loss_weight(keep(targets, lake.scratch("finetune/targets")), settings.objective.weight_exponent)
     if (count := targets.count()) < 2 * settings.num_processes:
         raise UserError(
             f"finetune: {count} items have training interactions, too few for {settings.num_processes} ranks"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recspark.config import Settings
 from recspark.models.adaptation import Adaptation, LastLayers, trainable
 from recspark.models.encoder import load_encoder
-from recspark.models.objectives import AllPairs, Objective
+from recspark.models.objectives import CorrectedAllPairs, Objective
 from recspark.models.retriever import Factors, Retriever
 from recspark.training import checkpoint
 from recspark.training.launcher import Ranks
@@ -28,7 +28,7 @@ class TrainingSettings(Settings):
     """What is learned, how, and for how long."""
 
     adaptation: Adaptation = LastLayers()
-    objective: Objective = AllPairs()
+    objective: Objective = CorrectedAllPairs()
     reader: ReaderKind = Field("petastorm", description="petastorm | arrow")
     epochs: int = Field(6, ge=1, description="at most; fewer when the held-out loss stops falling")
     batch_size: int = Field(128, ge=1, description="items of a step, over all ranks")

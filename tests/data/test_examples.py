@@ -5,7 +5,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from recspark.data.blocks import Links
-from recspark.data.examples import item_targets, lay_out, sample_positives, with_loss_weight
+from recspark.data.examples import item_targets, lay_out, sample_positives, with_loss_weight, with_penalty
+from recspark.models.factors import FactorSettings, row_penalty
 
 ITEMS = 103
 
@@ -73,9 +74,20 @@ def test_targets_are_the_sums_over_an_items_users(spark: SparkSession, tmp_path)
         np.testing.assert_allclose(root.T @ root, (vectors * weight[:, None]).T @ vectors, rtol=1e-3, atol=1e-3)
 
 
-def test_the_loss_weight_is_the_root_of_the_count_over_its_mean_over_the_mean_count(spark: SparkSession):
-    rows = with_loss_weight(spark.createDataFrame([(1.0,), (4.0,)], "positives float")).collect()
-    assert [r.weight for r in rows] == pytest.approx([1 / 0.75 / 2.5, 0.5 / 0.75 / 2.5])
+def test_the_loss_weight_is_a_power_of_the_count_over_its_mean_over_the_mean_count(spark: SparkSession):
+    counts = spark.createDataFrame([(1.0,), (4.0,)], "positives float")
+    weights = {e: [r.weight for r in with_loss_weight(counts, e).collect()] for e in (-0.5, 0.0)}
+    assert weights[-0.5] == pytest.approx([1 / 0.75 / 2.5, 0.5 / 0.75 / 2.5])
+    assert weights[0.0] == pytest.approx([1 / 2.5, 1 / 2.5])
+
+
+def test_the_penalty_is_the_factorizations_own(spark: SparkSession):
+    settings = FactorSettings(unobserved_weight=0.5, regularization=0.2, frequency_exponent=0.5)
+    factors = spark.createDataFrame([("a", 3), ("b", 12), ("c", 0)], "item_id string, interactions bigint")
+    targets = spark.createDataFrame([("a", 1.0), ("b", 9.0)], "item_id string, positives float")
+    found = {r.item_id: r.penalty for r in with_penalty(targets, factors, 10, settings).collect()}
+    expected = row_penalty(np.array([3, 12]), 10, settings)
+    assert found == pytest.approx({"a": expected[0], "b": expected[1]})
 
 
 def test_a_sample_of_positives_keeps_the_items_whole_weight(spark: SparkSession):

@@ -1,7 +1,10 @@
+from typing import get_args
+
 import numpy as np
+import pytest
 import torch
 
-from recspark.models.objectives import AllPairs, ItemTargets
+from recspark.models.objectives import AllPairs, CorrectedAllPairs, ItemTargets, Objective
 
 USERS, ITEMS, K, A = 7, 3, 4, 0.15
 
@@ -13,20 +16,55 @@ def world() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.tensor(draw.normal(size=(USERS, K))), torch.tensor(draw.normal(size=(ITEMS, K))), torch.tensor(weights)
 
 
-def targets(users: torch.Tensor, weights: torch.Tensor, item_weight: torch.Tensor) -> ItemTargets:
-    return ItemTargets(weights.sum(1), weights @ users, weights.sqrt()[:, :, None] * users[None], item_weight)
+def targets(
+    users: torch.Tensor, weights: torch.Tensor, item_weight: torch.Tensor, penalty: torch.Tensor
+) -> ItemTargets:
+    roots = weights.sqrt()[:, :, None] * users[None]
+    return ItemTargets(weights.sum(1), weights @ users, roots, penalty, item_weight)
+
+
+def squared_error(users: torch.Tensor, items: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """(3,) the sum over every user, written out."""
+    scores = items @ users.T
+    return (weights * (1 - scores) ** 2).sum(1) + A * (scores**2).sum(1)
+
+
+ITEM_WEIGHT = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
+PENALTY = torch.tensor([0.3, 1.0, 4.0], dtype=torch.float64)
 
 
 def test_all_pairs_is_the_sum_over_every_user_written_out():
     users, items, weights = world()
-    item_weight = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64)
-    found = AllPairs().loss(items, targets(users, weights, item_weight), users.T @ users, A)
-    scores = items @ users.T
-    spelt = item_weight * ((weights * (1 - scores) ** 2).sum(1) + A * (scores**2).sum(1))
-    torch.testing.assert_close(found, spelt)
+    found = AllPairs().loss(items, targets(users, weights, ITEM_WEIGHT, PENALTY), users.T @ users, A)
+    torch.testing.assert_close(found, ITEM_WEIGHT * squared_error(users, items, weights))
 
 
-def test_gradient_agrees_with_finite_differences():
+def test_corrected_all_pairs_is_the_least_of_the_error_and_the_pull():
     users, items, weights = world()
-    given = targets(users, weights, torch.ones(ITEMS, dtype=torch.float64))
-    assert torch.autograd.gradcheck(lambda z: AllPairs().loss(z, given, users.T @ users, A), items.requires_grad_())
+    found = CorrectedAllPairs().loss(items, targets(users, weights, ITEM_WEIGHT, PENALTY), users.T @ users, A)
+    own = items.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([own], max_iter=200, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+    def total() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = squared_error(users, own, weights) + PENALTY * (own - items).square().sum(1)
+        value.sum().backward()
+        return value.sum()
+
+    optimizer.step(total)
+    least = squared_error(users, own, weights) + PENALTY * (own - items).square().sum(1)
+    torch.testing.assert_close(found, ITEM_WEIGHT * least.detach())
+
+
+def test_with_a_pull_beyond_all_data_the_corrected_error_is_the_error():
+    users, items, weights = world()
+    given = targets(users, weights, ITEM_WEIGHT, torch.full((ITEMS,), 1e8, dtype=torch.float64))
+    corrected, plain = (o.loss(items, given, users.T @ users, A) for o in (CorrectedAllPairs(), AllPairs()))
+    torch.testing.assert_close(corrected, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", [part() for part in get_args(get_args(Objective)[0])], ids=lambda o: o.kind)
+def test_gradient_agrees_with_finite_differences(objective):
+    users, items, weights = world()
+    given = targets(users, weights, ITEM_WEIGHT, PENALTY)
+    assert torch.autograd.gradcheck(lambda z: objective.loss(z, given, users.T @ users, A), items.requires_grad_())

@@ -54,6 +54,7 @@ def write_examples(folder: Path, shards: int) -> Path:
                 "positives": pa.float32(),
                 "user_sum": pa.binary(),
                 "user_root": pa.binary(),
+                "penalty": pa.float32(),
                 "weight": pa.float32(),
             }
         )
@@ -79,6 +80,7 @@ def example(item: int, shards: int) -> dict:
         "positives": float(len(users)),
         "user_sum": users.sum(0).tobytes(),
         "user_root": users.tobytes(),
+        "penalty": 1.0 + len(users),
         "weight": 1.0 / len(users),
         "shard": slot % shards,
     }
