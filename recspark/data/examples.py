@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from recspark.data.blocks import Links, map_rows, to_blocks
 from recspark.data.sums import EXACT, exact_mean
-from recspark.models.factors import FactorSettings, Rows, square_root
+from recspark.models.factors import FactorSettings, Rows, row_penalty, square_root
 
 TARGETS = "block int, local int, positives float, user_sum binary, user_root binary"
 
@@ -54,14 +54,17 @@ def item_targets(links: Links, user_factors: DataFrame, size: int) -> DataFrame:
 
 
 def with_penalty(targets: DataFrame, item_factors: DataFrame, users: int, settings: FactorSettings) -> DataFrame:
-    """`penalty`: λ = r (n + a · users)^ν as factorize had it, n all of the item's interactions, sampled or not."""
-    counted = F.col("interactions") + F.lit(settings.unobserved_weight * users)
-    penalty = F.lit(settings.regularization) * F.pow(counted, F.lit(settings.frequency_exponent))
-    return targets.join(item_factors.select("item_id", penalty.cast("float").alias("penalty")), "item_id")
+    """`penalty`: λ as factorize had it, of all the item's interactions, sampled or not."""
+
+    @F.pandas_udf("float")  # type: ignore[call-overload]
+    def penalty(interactions: pd.Series) -> pd.Series:
+        return pd.Series(row_penalty(interactions.to_numpy(), users, settings))
+
+    return targets.join(item_factors.select("item_id", penalty("interactions").alias("penalty")), "item_id")
 
 
 def with_loss_weight(targets: DataFrame, exponent: float) -> DataFrame:
-    """`weight`: n to the power of `exponent` over its mean, divided by the mean n: losses do not grow with n."""
+    """`weight`: n to the power of `exponent` over its mean, divided by the mean n."""
     power = F.pow("positives", F.lit(exponent))
     means = targets.agg(exact_mean(power).alias("power"), exact_mean("positives").alias("n")).first()
     assert means is not None  # an aggregate without groups has one row

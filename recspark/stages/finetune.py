@@ -63,7 +63,7 @@ class FinetuneConfig(TrainingSettings, LaunchSettings):
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read interactions, items, user_factors, item_factors and factors; write training_examples, training_log and the model `retriever`."""
+    """Read interactions, items, the factor tables and the model `factors`; write training_examples, training_log, `retriever`."""
     settings, base = config.finetune, str(Path(config.encoder.path).absolute())
     factors_path, factors_hash = lake.read_model("factors")
     factors = Factors.load(local_folder(factors_path))
