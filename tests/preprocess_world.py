@@ -37,6 +37,7 @@ class World:
         self.spark, self.folder = spark, folder
         self.lake = Lake(str(folder / "lake"), RUN_DATE)
         self.encoder = SimpleNamespace(path=str(encoder), max_length=8)
+        self.top_k = 3
         self.settings: dict[str, Any] = {
             "interactions": {"format": "jsonl", "columns": {"timestamp": "timestamp"}},
             "items": {"format": "jsonl", "text": "{title}"},
@@ -56,7 +57,9 @@ class World:
 
     def run(self, *overrides: str) -> None:
         config = parse({**self.settings}, preprocess.PreprocessConfig, list(overrides))
-        deployment: Any = SimpleNamespace(preprocess=config, encoder=self.encoder, seed=42)
+        deployment: Any = SimpleNamespace(
+            preprocess=config, encoder=self.encoder, candidates=SimpleNamespace(top_k=self.top_k), seed=42
+        )
         preprocess.run(self.spark, self.lake, deployment)
 
     def refusal(self, *overrides: str) -> str:

@@ -6,7 +6,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recspark.errors import UserError
-from recspark.lake import Lake, exchange, folder_hash, local_folder
+from recspark.lake import Lake, local_folder
+from recspark.lake.folders import exchange, folder_hash
 from recspark.tables import CANDIDATES, TRAINING_LOG
 
 SCHEMA = "user_id string, rank int, item_id string, score float"

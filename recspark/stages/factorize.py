@@ -19,8 +19,8 @@ from recspark.data.blocks import Links, Side, from_blocks, keep
 from recspark.data.priors import TextPrior
 from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.models.encoder import encoder_hash
 from recspark.models.factors import FactorSettings
+from recspark.stages.provenance import TOKENIZED_BY, require_same_tokens, tokenized_by
 from recspark.stages.text_vectors import text_vectors
 from recspark.tables import BASE_TEXT_VECTORS, INTERACTIONS, ITEM_FACTORS, ITEMS, USER_FACTORS
 
@@ -43,11 +43,13 @@ class FactorizeConfig(FactorSettings):
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read interactions and items; write base_text_vectors, user_factors, item_factors and the model `factors`."""
-    settings, scratch = config.factorize, lake.scratch("factorize")
+    settings, tokens = config.factorize, tokenized_by(config.encoder)
     items = lake.read(spark, ITEMS)
+    require_same_tokens(lake, "factorize", tokens, "the configuration")
+    scratch = lake.scratch("factorize")
     pairs = solves.interaction_pairs(lake.read(spark, INTERACTIONS), solves.LEARNED)
     encoder = str(Path(config.encoder.path).absolute())
-    base = text_vectors(spark, lake, BASE_TEXT_VECTORS, items, encoder, encoder_hash(encoder), config.encoder)
+    base = text_vectors(spark, lake, BASE_TEXT_VECTORS, items, encoder, tokens["encoder"], config.encoder)
 
     links = Links(pairs, items.select("item_id"), settings.blocks, scratch)
     if not links.users.rows:
@@ -107,7 +109,7 @@ def write_outputs(
         (Path(folder) / "settings.json").write_text(
             FactorSettings(**settings.model_dump(include=set(FactorSettings.model_fields))).model_dump_json(indent=2)
         )
-        lake.write_model("factors", folder)
+        lake.write_model("factors", folder, **{TOKENIZED_BY: lake.manifest(ITEMS)[TOKENIZED_BY]})
 
 
 def counted(side: Side, id_column: str) -> DataFrame:

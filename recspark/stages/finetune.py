@@ -10,7 +10,7 @@ import logging
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ from recspark.data.examples import item_targets, lay_out, sample_positives, with
 from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.models.adaptation import trainable
-from recspark.models.encoder import encoder_hash
 from recspark.models.retriever import Factors, save_retriever
+from recspark.stages.provenance import FACTORS, TOKENIZED_BY, require_same_tokens, tokenized_by
 from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEMS, TRAINING_EXAMPLES, TRAINING_LOG, USER_FACTORS
 from recspark.training import checkpoint
 from recspark.training.launcher import LaunchSettings, launch
@@ -66,9 +66,12 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read interactions, items, the factor tables and the model `factors`; write training_examples, training_log, `retriever`."""
     settings, base = config.finetune, str(Path(config.encoder.path).absolute())
     factors_path, factors_hash = lake.read_model("factors")
+    tokens = tokenized_by(config.encoder)
+    require_same_tokens(lake, "finetune", tokens, "the configuration")
+    require_same_tokens(lake, "finetune", lake.model_manifest("factors").get(TOKENIZED_BY, {}), "the model factors")
     factors = Factors.load(local_folder(factors_path))
     examples = lake.write(training_examples(spark, lake, config, factors), TRAINING_EXAMPLES)
-    fingerprint = fingerprint_of(settings, config.seed, encoder_hash(base), factors_hash, examples)
+    fingerprint = fingerprint_of(settings, config.seed, tokens["encoder"], factors_hash, examples)
     job = TrainingJob(
         settings,
         base,
@@ -80,7 +83,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         settings.threads_per_process,
     )
     train(spark, lake, job, settings)
-    publish(spark, lake, job, factors, config.encoder.max_length)
+    publish(spark, lake, job, factors, config.encoder.max_length, {TOKENIZED_BY: tokens, FACTORS: factors_hash})
     lake.clear_scratch("finetune")
 
 
@@ -133,7 +136,9 @@ def train(spark: SparkSession, lake: Lake, job: TrainingJob, settings: FinetuneC
         )
 
 
-def publish(spark: SparkSession, lake: Lake, job: TrainingJob, factors: Factors, max_length: int) -> None:
+def publish(
+    spark: SparkSession, lake: Lake, job: TrainingJob, factors: Factors, max_length: int, about: dict[str, Any]
+) -> None:
     """The best epoch's parameters, merged into one model, and the log of the training."""
     found = checkpoint.load_last(job.checkpoints)
     if found is None:
@@ -149,4 +154,4 @@ def publish(spark: SparkSession, lake: Lake, job: TrainingJob, factors: Factors,
     lake.write(spark.createDataFrame(rows, schema).coalesce(1), TRAINING_LOG)
     with TemporaryDirectory() as folder:
         save_retriever(model, job.base, max_length, factors.settings, folder)
-        lake.write_model("retriever", folder)
+        lake.write_model("retriever", folder, **about)

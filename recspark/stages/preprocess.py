@@ -26,6 +26,7 @@ from recspark.data.splits import Provided, Split, Temporal
 from recspark.data.text import text_preparer
 from recspark.errors import UserError
 from recspark.lake import Lake, Traffic, local_folder
+from recspark.stages.provenance import TOKENIZED_BY, tokenized_by
 from recspark.tables import INTERACTIONS, ITEMS, REJECTS, USERS
 
 if TYPE_CHECKING:
@@ -99,13 +100,14 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
             return frame
 
         judged = judge(spark, lake, config, keep)
-        count_rejects(lake, settings, judged)
+        kept = count_rejects(lake, settings, judged)
+        require_items_for_lists(kept["items"], config.candidates.top_k)
         events = choose_events(cleaning.kept(judged.interactions), settings, keep)
         interactions = keep(settings.split.assign(events, config.seed).drop("raw_split"))
         require_splits(interactions, settings)
         rejects = [cleaning.rejected(frame, source) for source, frame in judged.by_source.items()]
 
-        lake.write(cleaning.kept(judged.items), ITEMS)
+        lake.write(cleaning.kept(judged.items), ITEMS, **{TOKENIZED_BY: tokenized_by(config.encoder)})
         lake.write(interactions, INTERACTIONS)
         lake.write(user_table(interactions, judged.users), USERS)
         lake.write(reduce(DataFrame.unionByName, rejects), REJECTS)
@@ -145,8 +147,8 @@ def load_tokenizer(path: str, max_length: int) -> Any:
     return load_tokenizer(local_folder(path), max_length)
 
 
-def count_rejects(lake: Lake, settings: PreprocessConfig, judged: Judged) -> None:
-    """Say and record how many rows each source has; UserError for an empty one or for too many rejects."""
+def count_rejects(lake: Lake, settings: PreprocessConfig, judged: Judged) -> dict[str, int]:
+    """Say and record how many rows each source has; the number kept of each, or UserError for an empty one or for too many rejects."""
     tallies = [cleaning.tally(frame, source) for source, frame in judged.by_source.items()]
     for count in tallies:
         table = getattr(settings, count.source)
@@ -160,6 +162,16 @@ def count_rejects(lake: Lake, settings: PreprocessConfig, judged: Judged) -> Non
             f" ({reasons})" if reasons else "",
         )
     cleaning.require_few_rejects(judged.by_source, tallies, settings.max_reject_fraction)
+    return {count.source: count.rows - count.rejected for count in tallies}
+
+
+def require_items_for_lists(items: int, top_k: int) -> None:
+    """UserError if lists cannot be so long: `candidates` would find out, but only after the training."""
+    if top_k > items:
+        raise UserError(
+            f"candidates.top_k is {top_k}, but preprocess.items gives a catalogue of {items} items; "
+            f"set candidates.top_k to {items} or less"
+        )
 
 
 def choose_events(clean: DataFrame, settings: PreprocessConfig, keep: Keep) -> DataFrame:

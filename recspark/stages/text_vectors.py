@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,8 @@ from pyspark.sql import functions as F
 from recspark.lake import Lake, local_folder
 from recspark.models.encoder import EncoderConfig
 from recspark.session import task_threads
-from recspark.tables import Table
+from recspark.stages.provenance import TOKENIZED_BY
+from recspark.tables import ITEMS, Table
 
 if TYPE_CHECKING:
     from recspark.models.encoder import TextEncoder
@@ -23,21 +24,27 @@ def text_vectors(
 ) -> DataFrame:
     """Write `table` (text_hash, model_hash, vector) for the distinct texts of the items; returns it.
 
-    Texts that this table's last run date has under the same model are taken from there, not encoded again.
+    Texts that this table's last run date has under the same model, cut to the same length, are taken from there, not encoded again.
     """
     texts = items.select("text_hash", "token_ids").dropDuplicates(["text_hash"])
-    known = last_vectors(spark, lake, table, model_hash)
+    tokens = lake.manifest(ITEMS)[TOKENIZED_BY]
+    known = last_vectors(spark, lake, table, model_hash, tokens)
     if known is not None:
         kept = known.join(texts.select("text_hash"), "text_hash", "left_semi")
         texts = texts.join(known.select("text_hash"), "text_hash", "left_anti")
     encoded = encode_texts(spark, texts, path, model_hash, config)
-    return lake.write(encoded if known is None else kept.unionByName(encoded), table)
+    vectors = encoded if known is None else kept.unionByName(encoded)
+    return lake.write(vectors, table, **{TOKENIZED_BY: tokens})
 
 
-def last_vectors(spark: SparkSession, lake: Lake, table: Table, model_hash: str) -> DataFrame | None:
-    """The vectors that the run date before this one made with the same model, if any."""
+def last_vectors(
+    spark: SparkSession, lake: Lake, table: Table, model_hash: str, tokens: dict[str, Any]
+) -> DataFrame | None:
+    """The vectors that the run date before this one made with the same model from texts tokenized alike, if any."""
     dates = [date for date in lake.run_dates(table) if date < lake.run_date and lake.has(table, date)]
-    return lake.read(spark, table, dates[-1]).where(F.col("model_hash") == model_hash) if dates else None
+    if not dates or lake.manifest(table, dates[-1]).get(TOKENIZED_BY) != tokens:
+        return None
+    return lake.read(spark, table, dates[-1]).where(F.col("model_hash") == model_hash)
 
 
 def encode_texts(spark: SparkSession, texts: DataFrame, path: str, model_hash: str, config: EncoderConfig) -> DataFrame:

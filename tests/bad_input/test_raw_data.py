@@ -222,3 +222,8 @@ def test_model_that_is_not_there(world: World) -> None:
 def test_model_that_cannot_read_so_much(world: World) -> None:
     world.encoder.max_length = 512
     assert "encoder.max_length is 512" in world.refusal()
+
+
+def test_lists_longer_than_the_catalogue(world: World) -> None:
+    world.top_k = 7
+    assert "candidates.top_k is 7, but preprocess.items gives a catalogue of 6 items" in world.refusal()

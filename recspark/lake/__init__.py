@@ -9,14 +9,9 @@ The root is a local folder or a URI that pyarrow knows (hdfs://, s3://, gs://). 
 only local folders and HDFS were meant here, and only local folders were run.
 """
 
-import ctypes
 import datetime
-import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -25,15 +20,14 @@ from typing import Any
 
 import pyarrow.fs as pafs
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from recspark import __version__
 from recspark.errors import UserError
+from recspark.lake.checks import verify_rows
+from recspark.lake.folders import MANIFEST, exchange, folder_hash, local_folder
 from recspark.tables import Table, check
 
-MANIFEST = "_manifest.json"
-RENAME_EXCHANGE = 2  # linux/fs.h
-AT_FDCWD = -100
+__all__ = ["Lake", "Traffic", "local_folder"]
 
 
 @dataclass(frozen=True)
@@ -128,10 +122,10 @@ class Lake:
         self.traffic.append(Traffic("read", table.name, self.manifest(table, run_date)["rows"], path))
         return check(spark.read.parquet(path), table)
 
-    def write(self, df: DataFrame, table: Table) -> DataFrame:
+    def write(self, df: DataFrame, table: Table, **about: Any) -> DataFrame:
         """Stage the frame, check its rows, then put it in the place of the table's run date by one rename.
 
-        Returns what was written, read back. Raises UserError if columns, nulls or the key break the table's contract;
+        about: goes into the manifest. Returns what was written, read back. Raises UserError if columns, nulls or the key break the table's contract;
         nothing is published then.
         """
         began = time.time()
@@ -139,9 +133,8 @@ class Lake:
         check(df, table).write.partitionBy(*table.folders).parquet(self.path(staged))
         written = df.sparkSession.read.schema(check(df, table).schema).parquet(self.path(staged))
         rows = verify_rows(written, table)
-        self._put_json(
-            f"{staged}/{MANIFEST}", self._new_manifest(table.name, rows, began, schema=written.schema.simpleString())
-        )
+        schema = written.schema.simpleString()
+        self._put_json(f"{staged}/{MANIFEST}", self._new_manifest(table.name, rows, began, schema=schema, **about))
         self._publish(staged, self._partition(table.name))
         self.traffic.append(Traffic("write", table.name, rows, self.table_path(table)))
         return check(df.sparkSession.read.parquet(self.table_path(table)), table)
@@ -156,14 +149,14 @@ class Lake:
         """Whether the model of the run date is there, whole."""
         return self._exists(f"{self._partition(f'models/{name}', run_date)}/{MANIFEST}")
 
-    def write_model(self, name: str, folder: str | Path) -> str:
-        """Publish a local folder as the model of the run date; returns its content hash."""
+    def write_model(self, name: str, folder: str | Path, **about: Any) -> str:
+        """Publish a local folder as the model of the run date, `about` in its manifest; returns its content hash."""
         began = time.time()
         content = folder_hash(Path(folder))
         staged = f"_scratch/run_date={self.run_date}/staging/model-{name}-{uuid.uuid4().hex}"
         self.fs.create_dir(f"{self.base}/{staged}", recursive=True)
         pafs.copy_files(str(Path(folder).absolute()), f"{self.base}/{staged}", destination_filesystem=self.fs)
-        self._put_json(f"{staged}/{MANIFEST}", self._new_manifest(name, None, began, content_hash=content))
+        self._put_json(f"{staged}/{MANIFEST}", self._new_manifest(name, None, began, content_hash=content, **about))
         self._publish(staged, self._partition(f"models/{name}"))
         self.traffic.append(Traffic("write", f"models/{name}", None, self.model_path(name)))
         return content
@@ -173,13 +166,20 @@ class Lake:
 
         Raises UserError if it is not there.
         """
+        manifest = self.model_manifest(name, run_date)
+        self.traffic.append(Traffic("read", f"models/{name}", None, self.model_path(name, run_date)))
+        return self.model_path(name, run_date), manifest["content_hash"]
+
+    def model_manifest(self, name: str, run_date: datetime.date | None = None) -> dict[str, Any]:
+        """The manifest of a model's run date.
+
+        Raises UserError if it is not there.
+        """
         if not self.has_model(name, run_date):
             raise UserError(
                 f"model {name} of run date {run_date or self.run_date} is not in the lake {self.root}; run the stage that writes it first"
             )
-        manifest = self._get_json(f"{self._partition(f'models/{name}', run_date)}/{MANIFEST}")
-        self.traffic.append(Traffic("read", f"models/{name}", None, self.model_path(name, run_date)))
-        return self.model_path(name, run_date), manifest["content_hash"]
+        return self._get_json(f"{self._partition(f'models/{name}', run_date)}/{MANIFEST}")
 
     # ---- files for people
 
@@ -253,57 +253,3 @@ class Lake:
     def _put_json(self, relative: str, value: dict[str, Any]) -> None:
         with self.fs.open_output_stream(f"{self.base}/{relative}") as stream:
             stream.write(json.dumps(value, indent=2, default=str).encode())
-
-
-def verify_rows(written: DataFrame, table: Table) -> int:
-    """Number of rows; UserError if a column that may not be null is, or the key is not unique."""
-    needed = [c.name for c in table.columns if not c.nullable]
-    counts = written.agg(
-        F.count(F.lit(1)).alias("rows"), *(F.count_if(F.col(c).isNull()).alias(c) for c in needed)
-    ).first()
-    assert counts is not None  # an aggregate without groups has one row
-    nulls = {c: counts[c] for c in needed if counts[c]}
-    if nulls:
-        raise UserError(
-            f"table {table.name}: null where none may be: " + ", ".join(f"{c} in {n} rows" for c, n in nulls.items())
-        )
-    if table.key:
-        twice = written.groupBy(*table.key).count().where("count > 1").first()
-        if twice is not None:
-            raise UserError(f"table {table.name}: key {table.key} is not unique; {twice.asDict()}")
-    return int(counts["rows"])
-
-
-def exchange(a: str, b: str) -> bool:
-    """Swap two local paths in one atomic step (Linux renameat2); False where the system cannot."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:
-        return False
-    return renameat2(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE) == 0
-
-
-def folder_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files, manifests left out."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0")
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
-
-
-def local_folder(path: str) -> Path:
-    """The folder itself if it is on this machine, else a copy of it, made once a machine and kept by its path."""
-    if "://" not in path:
-        return Path(path)
-    fs, base = pafs.FileSystem.from_uri(path)
-    kept = Path(tempfile.gettempdir()) / "recspark" / hashlib.sha256(path.encode()).hexdigest()[:16]
-    if not kept.exists():
-        partial = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
-        partial.mkdir(parents=True)
-        pafs.copy_files(base, str(partial), source_filesystem=fs)
-        try:
-            partial.rename(kept)
-        except OSError:  # another process was first
-            shutil.rmtree(partial)
-    return kept

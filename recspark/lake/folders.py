@@ -1,0 +1,50 @@
+"""Folders as one thing: swapped in one step, known by their content, brought to this machine."""
+
+import ctypes
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+MANIFEST = "_manifest.json"
+RENAME_EXCHANGE = 2  # linux/fs.h
+AT_FDCWD = -100
+
+
+def exchange(a: str, b: str) -> bool:
+    """Swap two local paths in one atomic step (Linux renameat2); False where the system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    return renameat2(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE) == 0
+
+
+def folder_hash(folder: Path) -> str:
+    """SHA-256 over the names and contents of a folder's files, manifests left out."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        digest.update(str(path.relative_to(folder)).encode() + b"\0")
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def local_folder(path: str) -> Path:
+    """The folder itself if it is on this machine, else a copy of it, made once a machine and kept by its path."""
+    if "://" not in path:
+        return Path(path)
+    fs, base = pafs.FileSystem.from_uri(path)
+    kept = Path(tempfile.gettempdir()) / "recspark" / hashlib.sha256(path.encode()).hexdigest()[:16]
+    if not kept.exists():
+        partial = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
+        partial.mkdir(parents=True)
+        pafs.copy_files(base, str(partial), source_filesystem=fs)
+        try:
+            partial.rename(kept)
+        except OSError:  # another process was first
+            shutil.rmtree(partial)
+    return kept

@@ -1,0 +1,37 @@
+"""What a table or model was made with, kept in its manifest, and looked at before another stage goes on from it.
+
+Stages run one by one, days apart, with settings that may have changed in between: vectors of two encoders have the same
+shape, and nothing would look wrong but the lists.
+"""
+
+from typing import Any
+
+from recspark.errors import UserError
+from recspark.lake import Lake
+from recspark.models.encoder import EncoderConfig, encoder_hash
+from recspark.tables import ITEMS
+
+TOKENIZED_BY = "tokenized_by"  # in the manifests of items, text vectors and models
+FACTORS = "factors"  # in the manifest of the model `retriever`
+
+
+def tokenized_by(encoder: EncoderConfig) -> dict[str, Any]:
+    """The encoder's content and the length texts are cut to."""
+    return {"encoder": encoder_hash(encoder.path), "max_length": encoder.max_length}
+
+
+def require_same_tokens(lake: Lake, stage: str, wanted: dict[str, Any], whose: str) -> None:
+    """UserError if the items of this run date were tokenized otherwise than `whose` (settings or a model) says."""
+    if lake.manifest(ITEMS).get(TOKENIZED_BY) != wanted:
+        raise UserError(
+            f"{stage}: the items of run date {lake.run_date} were tokenized by another encoder, or to another length, than "
+            f"{whose} says; run again from preprocess, or set encoder.path and encoder.max_length as they were"
+        )
+
+
+def require_same_factors(lake: Lake, stage: str) -> None:
+    """UserError if the model `retriever` was fine-tuned on another factorization than this run date has now."""
+    if lake.model_manifest("retriever").get(FACTORS) != lake.model_manifest("factors")["content_hash"]:
+        raise UserError(
+            f"{stage}: the model retriever of run date {lake.run_date} belongs to an earlier factorization; run again from finetune"
+        )

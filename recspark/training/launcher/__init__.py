@@ -1,0 +1,85 @@
+"""Start the ranks of a training and wait for them: by Horovod on Spark, by Spark's TorchDistributor, or in this process.
+
+The only importer of Horovod. Whatever goes wrong, the wait ends within the timeouts with an error that says which rank and
+why. A task is a function of (ranks, reporter) that must be picklable.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from pyspark.sql import SparkSession
+
+from recspark.errors import RunFailed, UserError
+from recspark.training.launcher.ranks import LocalRanks, Ranks
+from recspark.training.launcher.settings import LaunchSettings
+from recspark.training.launcher.starters import STARTERS, Task
+from recspark.training.launcher.watcher import Watcher, explain, stop
+from recspark.training.status import Status, read_statuses
+
+__all__ = ["LaunchSettings", "LocalRanks", "Ranks", "TrainingFailed", "check_launch", "launch"]
+
+
+class TrainingFailed(RunFailed):
+    """A rank failed, died, stood still or did not start; the message says which and why."""
+
+
+def launch(
+    spark: SparkSession,
+    settings: LaunchSettings,
+    task: Task,
+    status_folder: str,
+    watch: Callable[[dict[int, Status]], None],
+    log_path: str,
+) -> None:
+    """Run the task on every rank; returns when all are done.
+
+    watch is called about twice a second with what the ranks say. Raises TrainingFailed; UserError if there are fewer task
+    slots than ranks, or the launcher is not installed.
+    """
+    check_launch(spark, settings)
+    failure: BaseException | None = None
+    watcher = Watcher(spark, settings, status_folder, watch)
+    watcher.start()
+    thread_errors, threading.excepthook = threading.excepthook, note_thread_error
+    try:  # in this thread: Horovod sets signal handlers, which only the main thread may
+        STARTERS[settings.launcher](spark, settings, task, status_folder, log_path)
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt) and not watcher.why:
+            stop(spark, read_statuses(status_folder))
+            raise
+        failure = error
+    finally:
+        watcher.finish()
+        threading.excepthook = thread_errors
+    statuses = read_statuses(status_folder)
+    if watcher.why or failure or any(statuses.get(r, Status(r)).state != "done" for r in range(settings.num_processes)):
+        stop(spark, statuses)
+        raise TrainingFailed(explain(settings, statuses, watcher.why, failure, log_path)) from failure
+
+
+def check_launch(spark: SparkSession, settings: LaunchSettings) -> None:
+    """UserError if the ranks could never all run at once, or what starts them is missing."""
+    if settings.launcher == "local":
+        if settings.num_processes != 1:
+            raise UserError(f"finetune.launcher local runs one rank; num_processes is {settings.num_processes}")
+        return
+    slots = spark.sparkContext.defaultParallelism // int(spark.conf.get("spark.task.cpus", "1") or 1)
+    if slots < settings.num_processes:
+        raise UserError(
+            f"finetune.num_processes is {settings.num_processes}, but Spark has {slots} task slots; "
+            f"give it more cores (spark.master, executors) or set finetune.num_processes={slots}"
+        )
+    if settings.launcher == "horovod":
+        try:
+            import horovod.spark
+            import horovod.torch  # noqa: F401
+        except ImportError as error:
+            raise UserError(
+                f"finetune.launcher is horovod, which is not here ({error}); install it or set launcher: torch"
+            ) from None
+
+
+def note_thread_error(error: threading.ExceptHookArgs) -> None:
+    """A launcher's own threads fail when their job is stopped; `launch` says why in one place, without their traces."""
+    logging.getLogger("recspark").debug("in thread %s: %s", error.thread, error.exc_value)

@@ -1,0 +1,88 @@
+"""Models that do not go with the tables, or cannot be read: one clear error before anything is computed with them."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from recspark.errors import UserError
+from recspark.lake import Lake
+from recspark.models.encoder import load_encoder
+from recspark.stages import factorize, provenance
+from recspark.stages.text_vectors import text_vectors
+from recspark.tables import BASE_TEXT_VECTORS, ITEMS
+from tests.preprocess_world import World
+from tests.tiny_encoder import make_tiny_encoder
+
+
+@pytest.fixture
+def world(spark: SparkSession, tmp_path: Path, tiny_encoder: Path) -> World:
+    found = World(spark, tmp_path, tiny_encoder)
+    found.run()
+    return found
+
+
+def refusal_of_factorize(world: World, **encoder: Any) -> str:
+    config: Any = SimpleNamespace(encoder=SimpleNamespace(**{**vars(world.encoder), **encoder}))
+    config.factorize = factorize.FactorizeConfig()
+    with pytest.raises(UserError) as caught:
+        factorize.run(world.spark, world.lake, config)
+    assert not world.lake.has(BASE_TEXT_VECTORS)
+    return str(caught.value)
+
+
+def test_items_cut_to_another_length(world: World) -> None:
+    message = refusal_of_factorize(world, max_length=16)
+    assert "tokenized by another encoder, or to another length, than the configuration says" in message
+    assert "run again from preprocess" in message
+
+
+def test_items_tokenized_for_another_encoder(world: World, tmp_path: Path) -> None:
+    other = make_tiny_encoder(tmp_path / "other", seed=2)
+    assert "tokenized by another encoder" in refusal_of_factorize(world, path=str(other))
+
+
+def test_a_retriever_of_an_earlier_factorization(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1")
+    factors = lake.write_model("factors", tmp_path / "model")
+    lake.write_model("retriever", tmp_path / "model", **{provenance.FACTORS: factors})
+    provenance.require_same_factors(lake, "embed")
+
+    (tmp_path / "model" / "weights").write_text("2")
+    lake.write_model("factors", tmp_path / "model")
+    with pytest.raises(UserError, match="belongs to an earlier factorization; run again from finetune"):
+        provenance.require_same_factors(lake, "embed")
+
+
+def test_weights_that_break_off(tiny_encoder: Path, tmp_path: Path) -> None:
+    for file in tiny_encoder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_encoder(tmp_path)
+
+
+def test_weights_that_are_not_safetensors(tiny_encoder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text((tiny_encoder / "config.json").read_text())
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"lacks model\.safetensors; weights are read from safetensors only"):
+        load_encoder(tmp_path)
+
+
+def test_vectors_of_texts_cut_otherwise_are_not_used_again(world: World) -> None:
+    """Yesterday's vectors stand under the same model and text hash, but are of fewer tokens."""
+    yesterday, today = world.lake, Lake(world.lake.root, world.lake.run_date.replace(day=25))
+    arguments = (world.encoder.path, "the model", SimpleNamespace(tokens_per_batch=64))
+    vectors_of: Any = lambda lake: text_vectors(  # noqa: E731
+        world.spark, lake, BASE_TEXT_VECTORS, lake.read(world.spark, ITEMS), *arguments
+    ).toPandas()
+    short = vectors_of(yesterday).set_index("text_hash").vector
+    world.lake, world.encoder.max_length = today, 12
+    world.run()
+    long = vectors_of(today).set_index("text_hash").vector
+    assert sorted(long.index) == sorted(short.index)
+    assert all(list(long[text]) != list(short[text]) for text in long.index)
