@@ -109,13 +109,16 @@ def random_start(side: Side, seed: int, size: int) -> DataFrame:
 def fold_in(
     pairs: DataFrame, item_vectors: DataFrame, settings: FactorSettings, blocks: int, scratch: str
 ) -> DataFrame:
-    """(user_id, vector) by one solve over each user's history, given (item_id, vector); no training.
+    """(user_id, vector) by one solve over each user's history, given (item_id, vector, interactions); no training.
 
-    The Gram matrix runs over all of the items given. Pairs of items without a vector are left out.
+    As in the factorization, the Gram matrix runs over the items with training interactions: that somebody has not met what
+    nobody has met yet says nothing. Pairs of items without a vector are left out.
     """
     size = settings.embedding_size
     links = Links(pairs, item_vectors, blocks, scratch)
     item_blocks = keep(to_blocks(item_vectors, links.item_index, "item_id"), f"{scratch}/item_blocks")
-    gram = gram_of_blocks(item_blocks, size)
-    solved = solve_side(links.users, item_blocks, gram, links.item_index.count(), settings)
+    met = item_vectors.where("interactions > 0").select(F.col("item_id").alias("id"))
+    met_index = links.item_index.join(met, "id", "left_semi")
+    gram = gram_of_blocks(to_blocks(item_vectors, met_index, "item_id"), size)
+    solved = solve_side(links.users, item_blocks, gram, met_index.count(), settings)
     return from_blocks(solved.select("block", "matrix"), links.user_index, "user_id", size)

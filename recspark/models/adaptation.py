@@ -96,7 +96,31 @@ class Lora(Settings):
         encoder.backbone = encoder.backbone.merge_and_unload()
 
 
-Adaptation = Annotated[Frozen | Full | LastLayers | Lora, Field(discriminator="kind")]
+class BitFit(Settings):
+    """The bias terms learn, a thousandth of the parameters (Ben Zaken et al. 2022)."""
+
+    kind: Literal["bitfit"] = "bitfit"
+    learning_rate: float = Field(2e-3, gt=0, description="peak, of the encoder")
+
+    def apply(self, encoder: TextEncoder) -> None:
+        """Raises UserError if the encoder has no bias terms."""
+        freeze(encoder)
+        # The pooler's is left out: mean pooling goes round it.
+        biases = [
+            parameter
+            for name, parameter in encoder.backbone.named_parameters()
+            if name.endswith("bias") and not name.startswith("pooler.")
+        ]
+        if not biases:
+            raise UserError(f"finetune.adaptation bitfit: {type(encoder.backbone).__name__} has no bias terms")
+        for parameter in biases:
+            parameter.requires_grad = True
+
+    def merge(self, encoder: TextEncoder) -> None:
+        """Nothing was added."""
+
+
+Adaptation = Annotated[Frozen | Full | LastLayers | Lora | BitFit, Field(discriminator="kind")]
 
 
 def freeze(module: nn.Module) -> None:

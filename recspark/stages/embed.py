@@ -54,7 +54,11 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     settings = load_head(local_folder(path))[2]
     histories = solves.interaction_pairs(interactions, solves.FOLDED)
     folded = solves.fold_in(
-        histories, vectors.select("item_id", "vector"), settings, config.embed.blocks, lake.scratch("embed/users")
+        histories,
+        vectors.select("item_id", "vector", "interactions"),
+        settings,
+        config.embed.blocks,
+        lake.scratch("embed/users"),
     )
     lake.write(all_users(lake.read(spark, USERS), folded, model_hash), USER_VECTORS)
     lake.clear_scratch("embed")

@@ -37,7 +37,7 @@ OUTPUTS = ("metrics",)
 PUBLISHED = Trial("full", "all")  # judged on the candidates table
 SHOWN = ("ndcg", "recall", "map")  # in the table that is logged
 
-FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector) -> (user_id, vector)
+FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions) -> (user_id, vector)
 
 logger = logging.getLogger("recspark")
 
@@ -108,9 +108,15 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     models = [
         *(Model(b.kind, learned[b.kind].users, (f"knows_{b.kind}",), b.slices) for b in settings.baselines),
         Model(
-            "text_before", keep(fold_in(factors.select("item_id", F.col("prior").alias("vector"))), f"{scratch}/before")
+            "text_before",
+            keep(
+                fold_in(factors.select("item_id", F.col("prior").alias("vector"), "interactions")), f"{scratch}/before"
+            ),
         ),
-        Model("text_after", keep(fold_in(items.select("item_id", F.col("prior").alias("vector"))), f"{scratch}/after")),
+        Model(
+            "text_after",
+            keep(fold_in(items.select("item_id", F.col("prior").alias("vector"), "interactions")), f"{scratch}/after"),
+        ),
         Model("full", user_vectors),
     ]
     trials = tuple(Trial(model.name, name) for model in models for name in model.slices)

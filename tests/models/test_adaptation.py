@@ -22,6 +22,7 @@ LEARNS = {
     "full": ("embeddings.", "encoder.layer.0.", "encoder.layer.1."),
     "last_layers": ("encoder.layer.1.",),
     "lora": ("encoder.layer.0.", "encoder.layer.1."),
+    "bitfit": ("embeddings.", "encoder.layer.0.", "encoder.layer.1."),
 }
 
 
@@ -34,6 +35,8 @@ def test_only_what_it_says_learns(tiny_encoder: Path, adaptation: typing.Any):
     assert all(any(name.startswith(prefix) for name in names) for prefix in LEARNS[adaptation.kind])
     if adaptation.kind == "lora":
         assert all("lora_" in name for name in names)
+    if adaptation.kind == "bitfit":
+        assert all(name.endswith(".bias") for name in names)
 
 
 @pytest.mark.parametrize("adaptation", SETTINGS, ids=lambda a: a.kind)
