@@ -57,10 +57,9 @@ class LastLayers(Settings):
         """Raises UserError if the encoder has fewer layers."""
         freeze(encoder)
         stack = layer_stack(encoder.backbone)
-        if self.layers > len(stack):
-            raise UserError(f"finetune.adaptation.layers is {self.layers}, but the encoder has {len(stack)} layers")
-        for parameter in stack[len(stack) - self.layers :].parameters():
-            parameter.requires_grad = True
+        for number in top_layers(encoder.backbone, self.layers):
+            for parameter in stack[number].parameters():
+                parameter.requires_grad = True
 
     def merge(self, encoder: TextEncoder) -> None:
         """Nothing was added."""
@@ -78,6 +77,7 @@ class Lora(Settings):
         min_length=1,
         description="ends of the names of the linear maps",
     )
+    layers: int | None = Field(None, ge=1, description="how many layers from the top have updates; all if not set")
 
     def apply(self, encoder: TextEncoder) -> None:
         """Raises UserError, with the names there are, if the targets match no linear map."""
@@ -89,7 +89,13 @@ class Lora(Settings):
             raise UserError(
                 f"finetune.adaptation.targets {list(self.targets)} match no linear map; names end in {ends}"
             )
-        settings = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=list(self.targets), lora_dropout=0.0)
+        settings = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=list(self.targets),
+            lora_dropout=0.0,
+            layers_to_transform=self.layers and list(top_layers(encoder.backbone, self.layers)),
+        )
         encoder.backbone = get_peft_model(encoder.backbone, settings)
 
     def merge(self, encoder: TextEncoder) -> None:
@@ -137,6 +143,14 @@ def layer_stack(backbone: nn.Module) -> nn.ModuleList:
             f"finetune.adaptation: {type(backbone).__name__} has no stack of layers to take the last ones of"
         )
     return max(stacks, key=len)
+
+
+def top_layers(backbone: nn.Module, layers: int) -> range:
+    """Numbers of so many layers from the top; UserError if there are fewer."""
+    there = len(layer_stack(backbone))
+    if layers > there:
+        raise UserError(f"finetune.adaptation.layers is {layers}, but the encoder has {there} layers")
+    return range(there - layers, there)
 
 
 def trainable(module: nn.Module) -> dict[str, torch.nn.Parameter]:

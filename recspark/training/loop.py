@@ -5,7 +5,9 @@ shares' losses are divided by the whole batch's size, so the averaged gradient i
 """
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from recspark.models.objectives import CorrectedAllPairs, Objective
 from recspark.models.retriever import Factors, Retriever
 from recspark.training import checkpoint
 from recspark.training.launcher import Ranks
+from recspark.training.prefix import KeptStates, keep_prefix
 from recspark.training.reader import Batch, ReaderKind, Shard
 from recspark.training.status import Reporter
 
@@ -39,6 +42,9 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(0.01, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to it")
     dropout: float = Field(0.0, ge=0, lt=1, description="of the encoder; at 0 any number of ranks learns the same")
+    prefix_gib: float = Field(
+        4.0, ge=0, description="disk a rank may take to keep what frozen lower layers make of the texts; 0: never kept"
+    )
     patience: int = Field(2, ge=1, description="epochs without a lower held-out loss before it stops")
 
 
@@ -76,6 +82,7 @@ class Learner:
     user_gram: Tensor
     unobserved_weight: float
     device: torch.device
+    kept: KeptStates | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -89,6 +96,9 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
     model, learner.optimizer = ranks.prepare(learner.model, learner.optimizer)
     progress = restore(job, learner)
     check_steps(shard, ranks)
+    learner.kept = keep_prefix(
+        learner.model.encoder, int(job.settings.prefix_gib * 2**30), partial(sample, shard, learner)
+    )
     writer = summary_writer(job, ranks)
     if not progress.log:
         start = evaluate(learner, shard, ranks, job.settings.objective)
@@ -181,9 +191,22 @@ def batch_losses(learner: Learner, model: nn.Module, batch: Batch, objective: Ob
     """(B,) losses of this rank's share of a step."""
     batch = batch.to(learner.device)
     mixed = learner.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    with torch.autocast(learner.device.type, dtype=torch.bfloat16, enabled=mixed):
+    with torch.autocast(learner.device.type, dtype=torch.bfloat16, enabled=mixed), below(learner, batch):
         vectors = model(batch.token_ids, batch.mask)
     return objective.loss(vectors.float(), batch.targets, learner.user_gram, learner.unobserved_weight)
+
+
+def below(learner: Learner, batch: Batch) -> AbstractContextManager[None]:
+    """Within it, what the frozen layers make of the batch is taken from where it is kept, if it is."""
+    if learner.kept is None:
+        return nullcontext()
+    return learner.kept.prefix.given(learner.kept.of(batch.key, batch.token_ids, batch.mask))
+
+
+def sample(shard: Shard, learner: Learner) -> tuple[Tensor, Tensor]:
+    """Token ids and mask of a few texts."""
+    batch = shard.batch("train", 0).to(learner.device)
+    return batch.token_ids[:4], batch.mask[:4]
 
 
 def evaluate(learner: Learner, shard: Shard, ranks: Ranks, objective: Objective) -> float | None:
@@ -212,7 +235,7 @@ def check_steps(shard: Shard, ranks: Ranks) -> None:
         [
             shard.steps("train"),
             shard.steps("valid"),
-            len(set(zip(shard.plain["part"], shard.plain["batch"], strict=True))),
+            len(shard.by_step),
         ],
         dtype=torch.float64,
     )

@@ -24,16 +24,17 @@ BYTES = {"tokens": np.dtype("<i4"), "user_sum": np.dtype("<f4"), "user_root": np
 
 @dataclass(frozen=True)
 class Batch:
-    """A rank's share of one step. size: items of the whole step, over all ranks."""
+    """A rank's share of one step. size: items of the whole step, over all ranks; key: which step, (part, number)."""
 
     token_ids: torch.Tensor
     mask: torch.Tensor
     targets: ItemTargets
     size: int
+    key: tuple[str, int]
 
     def to(self, device: torch.device) -> "Batch":
         targets = ItemTargets(*(t.to(device, non_blocking=True) for t in vars(self.targets).values()))
-        return Batch(self.token_ids.to(device), self.mask.to(device), targets, self.size)
+        return Batch(self.token_ids.to(device), self.mask.to(device), targets, self.size, self.key)
 
 
 class Ragged:
@@ -73,29 +74,30 @@ class Shard:
         for ragged in self.ragged.values():
             ragged.close()
         self.plain = {name: np.concatenate(parts) for name, parts in plain.items()}
-        self.order = np.lexsort((self.plain["slot"], self.plain["batch"]))
+        order = np.lexsort((self.plain["slot"], self.plain["batch"], self.plain["part"]))
+        keys = list(zip(self.plain["part"][order], self.plain["batch"][order].tolist(), strict=True))
+        starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
+        self.by_step = dict(zip([keys[i] for i in starts], np.split(order, starts[1:]), strict=True))
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.plain["part"])
 
     def steps(self, part: str) -> int:
         """Steps of a part; the same on every rank by the table's making."""
-        here = self.plain["batch"][self.plain["part"] == part]
-        return int(here.max()) + 1 if len(here) else 0
+        return max((step + 1 for found, step in self.by_step if found == part), default=0)
 
     def rows(self, part: str, step: int) -> NDArray[np.int64]:
         """Positions of this rank's examples of one step, by slot."""
-        chosen = (self.plain["part"][self.order] == part) & (self.plain["batch"][self.order] == step)
-        return self.order[chosen]
+        return self.by_step.get((part, step), np.empty(0, np.int64))
 
     def batches(self, part: str, order: NDArray[np.int64]) -> Iterator[Batch]:
         """The steps of a part in the given order."""
-        by_step = {step: self.rows(part, int(step)) for step in order}
         for step in order:
-            yield self.batch(by_step[step])
+            yield self.batch(part, int(step))
 
-    def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """Examples at the given positions, padded."""
+    def batch(self, part: str, step: int) -> Batch:
+        """This rank's examples of one step, padded."""
+        rows = self.rows(part, step)
         token_ids, mask = pad([self.ragged["tokens"][r] for r in rows])
         roots = [self.ragged["user_root"][r].reshape(-1, self.factors) for r in rows]
         user_root = np.zeros((len(rows), max((len(r) for r in roots), default=0), self.factors), np.float32)
@@ -105,7 +107,7 @@ class Shard:
         positives, penalty, weight = (self.plain[name][rows] for name in ("positives", "penalty", "weight"))
         numbers = (positives, user_sum, user_root, penalty, weight)
         targets = ItemTargets(*(torch.from_numpy(np.asarray(n, np.float32)) for n in numbers))
-        return Batch(token_ids, mask, targets, int(self.plain["batch_size"][rows[0]]))
+        return Batch(token_ids, mask, targets, int(self.plain["batch_size"][rows[0]]), (part, step))
 
 
 def read_petastorm(path: str) -> Iterator[dict[str, NDArray[Any]]]:

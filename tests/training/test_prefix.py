@@ -1,0 +1,107 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, T5Config, T5EncoderModel
+
+from recspark.models.adaptation import BitFit, Frozen, Full, LastLayers, Lora
+from recspark.models.encoder import TextEncoder, load_encoder
+from recspark.training import checkpoint, loop
+from recspark.training.launcher import LocalRanks
+from recspark.training.prefix import KeptStates, Prefix, frozen_depth, keep_prefix
+from recspark.training.status import Reporter
+from tests.training.world import SETTINGS, make_job
+
+TEXT = torch.tensor([[2, 10, 11, 12, 3], [2, 30, 31, 3, 0]])
+MASK = (TEXT != 0).long()
+
+
+def frozen(encoder: TextEncoder) -> TextEncoder:
+    Frozen().apply(encoder)
+    return encoder
+
+
+@pytest.mark.parametrize(
+    ("adaptation", "depth"),
+    [(LastLayers(layers=1), 1), (LastLayers(layers=2), 0), (Frozen(), 1), (Full(), 0), (BitFit(), 0)],
+)
+def test_depth_is_what_lies_below_all_that_learns(tiny_encoder: Path, adaptation: Any, depth: int):
+    encoder = load_encoder(tiny_encoder)
+    adaptation.apply(encoder)
+    assert frozen_depth(encoder) == depth
+
+
+def test_lora_on_the_top_layers_leaves_the_others_below(tiny_encoder: Path):
+    encoder = load_encoder(tiny_encoder)
+    Lora(layers=1).apply(encoder)
+    assert frozen_depth(encoder) == 1
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        BertModel(
+            BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32)
+        ),
+        GPT2Model(GPT2Config(vocab_size=50, n_positions=32, n_embd=16, n_layer=3, n_head=2)),
+    ],
+    ids=["bert", "gpt2"],
+)
+def test_an_encoder_gives_the_same_vectors_from_the_kept_states(backbone: torch.nn.Module):
+    encoder = TextEncoder(backbone).eval()
+    plain, prefix = encoder(TEXT, MASK), Prefix(encoder, 2)
+    states = prefix.states(TEXT, MASK)
+    assert states.shape == (2, 5, 16)
+    with prefix.given(states):
+        torch.testing.assert_close(encoder(TEXT, MASK), plain, atol=0, rtol=0)
+    torch.testing.assert_close(encoder(TEXT, MASK), plain, atol=0, rtol=0)
+
+
+def test_the_layers_below_are_not_run(tiny_encoder: Path):
+    encoder = load_encoder(tiny_encoder)
+    prefix, states = Prefix(encoder, 1), torch.randn(2, 5, 16)
+    with prefix.given(states):
+        first = encoder(TEXT, MASK)
+        torch.nn.init.zeros_(next(prefix.lower[0].parameters()))
+        torch.testing.assert_close(encoder(TEXT, MASK), first)
+
+
+def test_layers_that_hand_on_more_than_their_states_are_run_whole():
+    """T5 computes the bias of positions in its first layer and hands it up."""
+    encoder = TextEncoder(
+        T5EncoderModel(T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_layers=3, num_heads=2))
+    ).eval()
+    assert keep_prefix(frozen(encoder), 2**20, lambda: (TEXT, MASK)) is None
+
+
+def test_dropout_or_no_room_keeps_nothing(tiny_encoder: Path):
+    encoder = frozen(load_encoder(tiny_encoder))
+    assert keep_prefix(encoder, 0, lambda: (TEXT, MASK)) is None
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+    assert keep_prefix(encoder, 2**20, lambda: (TEXT, MASK)) is None
+
+
+def test_what_does_not_fit_is_computed_anew(tiny_encoder: Path):
+    prefix = Prefix(frozen(load_encoder(tiny_encoder)), 1)
+    kept = KeptStates(prefix, limit=2 * 5 * 16 * 4)
+    first, second = kept.of("a", TEXT, MASK), kept.of("b", TEXT, MASK)
+    assert list(kept.kept) == ["a"]
+    torch.testing.assert_close(kept.of("a", TEXT, MASK), first, atol=0, rtol=0)
+    torch.testing.assert_close(kept.of("b", TEXT, MASK), second, atol=0, rtol=0)
+
+
+def test_a_training_learns_the_same_with_and_without(tmp_path: Path, tiny_encoder: Path):
+    settings = SETTINGS.model_copy(update={"adaptation": LastLayers(layers=1, learning_rate=1e-2)})
+    (tmp_path / "status").mkdir()
+    found = {}
+    for name, gib in (("with", 1.0), ("without", 0.0)):
+        job = make_job(tmp_path, tiny_encoder, 1, settings.model_copy(update={"prefix_gib": gib}), name)
+        loop.train_rank(job, LocalRanks(), Reporter(str(tmp_path / "status"), 0))
+        found[name] = checkpoint.load_last(job.checkpoints)
+    (tensors, facts), (plain, plain_facts) = found["with"], found["without"]
+    assert [row["train_loss"] for row in facts["log"]] == [row["train_loss"] for row in plain_facts["log"]]
+    for name in plain:
+        torch.testing.assert_close(tensors[name], plain[name], atol=1e-6, rtol=1e-5)
