@@ -106,6 +106,7 @@ ITEM_FACTORS = Table(
     (
         Column("item_id", "id", "the item"),
         Column("interactions", "bigint", "training interactions"),
+        Column("exposure", "float", "share of the users who were still there when the item first appeared"),
         Column("vector", "array<float>", "factors, of length factorize.embedding_size"),
         Column("prior", "array<float>", "what the item's text alone predicts"),
     ),
@@ -139,6 +140,7 @@ TRAINING_EXAMPLES = Table(
         Column("user_sum", "binary", "Σ w u, k float32 little-endian"),
         Column("user_root", "binary", "F, (m, k) float32 little-endian row by row, m <= k, with FᵀF = Σ w u uᵀ"),
         Column("penalty", "float", "λ, the pull of the item's vector to its prior"),
+        Column("unobserved", "float", "a s, the weight of a pair without an interaction"),
         Column("weight", "float", "weight of the item in the loss: a power of n over its mean, divided by the mean n"),
         Column("shard", "int", "the rank that reads it: slot % ranks"),
     ),

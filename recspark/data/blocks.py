@@ -29,8 +29,8 @@ FAN_IN = 16
 class Side:
     """One side of the matrix (users or items), as frames kept in the scratch folder.
 
-    index: block, local (position in the block, in the order of the ids), id. packed: block, rows, indptr, source_block,
-    source_local, weights: the interactions of a block's rows. routes: source_block, block, locals: which vectors of a
+    index: block, local (position in the block, in the order of the ids), id, exposure. packed: block, rows, exposure, indptr,
+    source_block, source_local, weights: a block's rows and their interactions. routes: source_block, block, locals: which vectors of a
     source block go to which block of this side.
     """
 
@@ -43,14 +43,15 @@ class Side:
 class Links:
     """Pairs (user_id, item_id, weight), each (user, item) once, located in blocks; either side is packed when first used.
 
-    `items` names all items, also the untouched; users are those of the pairs. Pairs of items that `items` lacks are left out.
+    `items` (item_id, exposure) names all items, also the untouched; without the column, exposure is 1. Users are those of the
+    pairs. Pairs of items that `items` lacks are left out.
     """
 
     def __init__(self, pairs: DataFrame, items: DataFrame, blocks: int, scratch: str):
         self.scratch = scratch
         users = index_ids(pairs.select(F.col("user_id").alias("id")).distinct(), blocks)
         self.user_index = keep(users, f"{scratch}/user_index")
-        self.item_index = keep(index_ids(items.select(F.col("item_id").alias("id")), blocks), f"{scratch}/item_index")
+        self.item_index = keep(index_ids(items.withColumnRenamed("item_id", "id"), blocks), f"{scratch}/item_index")
         located = pairs.join(prefixed(self.user_index, "user"), "user_id").join(
             prefixed(self.item_index, "item"), "item_id"
         )
@@ -69,10 +70,13 @@ class Links:
 
 
 def index_ids(ids: DataFrame, blocks: int) -> DataFrame:
-    """block, local, id: each id's block by hash, and its position there in the order of the ids."""
+    """block, local, id, exposure: each id's block by hash, and its position there in the order of the ids."""
+    exposure = F.col("exposure") if "exposure" in ids.columns else F.lit(1.0)
     block = F.pmod(F.xxhash64(F.col("id").cast("string")), F.lit(blocks)).cast("int")
     order = Window.partitionBy("block").orderBy("id")
-    return ids.withColumn("block", block).select("block", (F.row_number().over(order) - 1).alias("local"), "id")
+    return ids.withColumn("block", block).select(
+        "block", (F.row_number().over(order) - 1).alias("local"), "id", exposure.cast("float").alias("exposure")
+    )
 
 
 def prefixed(index: DataFrame, side: str) -> DataFrame:
@@ -90,12 +94,16 @@ def build_side(located: DataFrame, rows: str, columns: str, index: DataFrame, sc
         F.col(f"{columns}_local").alias("source_local"),
         "weight",
     )
-    sizes = index.groupBy("block").agg(F.count(F.lit(1)).alias("rows"))
+    in_order = F.array_sort(F.collect_list(F.struct("local", "exposure")))
+    sizes = index.groupBy("block").agg(
+        F.count(F.lit(1)).alias("rows"), F.transform(in_order, lambda row: row["exposure"]).alias("exposure")
+    )
     packed = (
         sizes.groupBy("block")
         .cogroup(links.groupBy("block"))
         .applyInPandas(
-            pack_block, "block int, rows int, indptr binary, source_block binary, source_local binary, weights binary"
+            pack_block,
+            "block int, rows int, exposure binary, indptr binary, source_block binary, source_local binary, weights binary",
         )
     )
     routes = links.groupBy("source_block", "block").agg(F.sort_array(F.collect_set("source_local")).alias("locals"))
@@ -112,6 +120,7 @@ def pack_block(sizes: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
         {
             "block": [block],
             "rows": [rows],
+            "exposure": [np.asarray(sizes.exposure[0], np.float32).tobytes()],
             "indptr": [indptr.tobytes()],
             "source_block": [source_block.tobytes()],
             "source_local": [source_local.tobytes()],
@@ -171,6 +180,7 @@ def assemble(packed: pd.Series, messages: pd.DataFrame, size: int) -> Rows:
         indices,
         np.frombuffer(packed.weights, np.float32),
         np.concatenate(parts),
+        np.frombuffer(packed.exposure, np.float32),
     )
 
 

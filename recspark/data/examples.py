@@ -53,14 +53,19 @@ def item_targets(links: Links, user_factors: DataFrame, size: int) -> DataFrame:
     return found.join(links.item_index, ["block", "local"]).withColumnRenamed("id", "item_id").drop("block", "local")
 
 
-def with_penalty(targets: DataFrame, item_factors: DataFrame, users: int, settings: FactorSettings) -> DataFrame:
-    """`penalty`: λ as factorize had it, of all the item's interactions, sampled or not."""
+def with_factor_weights(targets: DataFrame, item_factors: DataFrame, users: int, settings: FactorSettings) -> DataFrame:
+    """`penalty` and `unobserved`: λ and a s as factorize had them, of all the item's interactions, sampled or not."""
 
     @F.pandas_udf("float")  # type: ignore[call-overload]
-    def penalty(interactions: pd.Series) -> pd.Series:
-        return pd.Series(row_penalty(interactions.to_numpy(), users, settings))
+    def penalty(interactions: pd.Series, exposure: pd.Series) -> pd.Series:
+        return pd.Series(row_penalty(interactions.to_numpy(), users * exposure.to_numpy(), settings))
 
-    return targets.join(item_factors.select("item_id", penalty("interactions").alias("penalty")), "item_id")
+    weights = item_factors.select(
+        "item_id",
+        penalty("interactions", "exposure").alias("penalty"),
+        (F.col("exposure") * settings.unobserved_weight).cast("float").alias("unobserved"),
+    )
+    return targets.join(weights, "item_id")
 
 
 def with_loss_weight(targets: DataFrame, exponent: float) -> DataFrame:

@@ -43,8 +43,8 @@ class TextPrior:
             return np.hstack([centred, np.ones((len(centred), 1), np.float32)]).tobytes()
 
         def weight(row) -> bytes:  # type: ignore[no-untyped-def]
-            counts = row_counts(row.indptr)
-            return np.where(counts > 0, row_penalty(counts, users, settings), 0.0).tobytes()
+            counts, exposure = row_counts(row.indptr), np.frombuffer(row.exposure, np.float32)
+            return np.where(counts > 0, row_penalty(counts, users * exposure, settings), 0.0).tobytes()
 
         weights = map_blocks(side.packed, weight).withColumnRenamed("matrix", "weights")
         features = keep(map_blocks(raw, feature).join(weights, "block"), f"{scratch}/features")

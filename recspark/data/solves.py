@@ -54,7 +54,9 @@ def solve_side(
     def solve(block: int, rows: Rows, extra: bytes | None) -> pd.DataFrame:
         counts = rows.counts
         known = None if extra is None else unpack(extra, size)
-        solved = solve_rows(rows, gram, row_penalty(counts, others, settings), known, settings.unobserved_weight)
+        solved = solve_rows(
+            rows, gram, row_penalty(counts, others * rows.exposure, settings), known, settings.unobserved_weight
+        )
         solved[counts == 0] = 0.0 if known is None else known[counts == 0]
         return pd.DataFrame({"block": [block], "matrix": [solved.tobytes()], "gram": [gram_bytes(solved[counts > 0])]})
 

@@ -32,13 +32,15 @@ class FactorSettings(Settings):
 class Rows:
     """Some rows of the interaction matrix beside the vectors of the columns they touch.
 
-    indptr (rows + 1,) and indices (nonzeros,) into source (columns, k); weights (nonzeros,) of the interactions.
+    indptr (rows + 1,) and indices (nonzeros,) into source (columns, k); weights (nonzeros,) of the interactions; exposure
+    (rows,): the share of a row's unobserved pairs that count (He et al. 2016, eALS: they need not all weigh the same).
     """
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int64]
     weights: Floats
     source: Floats
+    exposure: Floats
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -54,8 +56,10 @@ class Rows:
         return self.source[self.indices[span]], self.weights[span]
 
 
-def row_penalty(counts: NDArray[np.integer], others: int, settings: FactorSettings) -> NDArray[np.float64]:
-    """λ of each row: r (n + a · others)^ν, with `others` the number of rows on the other side."""
+def row_penalty(
+    counts: NDArray[np.integer], others: int | NDArray[np.floating], settings: FactorSettings
+) -> NDArray[np.float64]:
+    """λ of each row: r (n + a · others)^ν, with `others` the number of rows on the other side, as far as they count."""
     return settings.regularization * (counts + settings.unobserved_weight * others) ** settings.frequency_exponent
 
 
@@ -66,13 +70,12 @@ def solve_rows(
     prior: Floats | None = None,
     unobserved_weight: float = 0.0,
 ) -> Floats:
-    """(rows, k): (a G + Σ w v vᵀ + λ I)⁻¹ (Σ w v + λ z) for each row, G the Gram matrix of all source vectors.
+    """(rows, k): (a s G + Σ w v vᵀ + λ I)⁻¹ (Σ w v + λ z) for each row, G the Gram matrix of all source vectors, s the exposure.
 
     A row without interactions and without prior is zero.
     """
     k = gram.shape[0]
     out = np.zeros((len(rows), k), np.float32)
-    base = unobserved_weight * gram
     for start in range(0, len(rows), SOLVE_ROWS):
         chunk = range(start, min(start + SOLVE_ROWS, len(rows)))
         left = np.empty((len(chunk), k, k))
@@ -83,7 +86,7 @@ def solve_rows(
             left[position] = weighted.T @ vectors
             right[position] = weighted.sum(0)
         lam = penalty[chunk.start : chunk.stop]
-        left += base
+        left += unobserved_weight * rows.exposure[chunk.start : chunk.stop, None, None] * gram
         left[:, np.arange(k), np.arange(k)] += lam[:, None]
         if prior is not None:
             right += lam[:, None] * prior[chunk.start : chunk.stop]

@@ -16,12 +16,16 @@ from recspark.config import Settings
 
 @dataclass(frozen=True)
 class ItemTargets:
-    """What a loss needs of each item's users: n (B,), Σ w u (B, K), F (B, M, K) with FᵀF = Σ w u uᵀ, λ (B,), weight (B,)."""
+    """What a loss needs of each item's users.
+
+    n (B,), Σ w u (B, K), F (B, M, K) with FᵀF = Σ w u uᵀ, λ (B,), a (B,) the weight of an unobserved pair, weight (B,).
+    """
 
     positives_B: Tensor
     user_sum_BK: Tensor
     user_root_BMK: Tensor
     penalty_B: Tensor
+    unobserved_B: Tensor
     weight_B: Tensor
 
 
@@ -30,18 +34,18 @@ class AllPairs(Settings):
 
     Σ_positives w (1 − u·z)² + a zᵀ G z  =  n − 2 z·Σ w u + ‖F z‖² + a zᵀ G z
 
-    with G = Σ u uᵀ over all users and a the weight of an unobserved pair (Hu, Koren and Volinsky 2008).
+    with G = Σ u uᵀ over all users and a the weight of an unobserved pair of the item (Hu, Koren and Volinsky 2008).
     """
 
     kind: Literal["all_pairs"] = "all_pairs"
     weight_exponent: float = Field(-0.5, ge=-1, le=0, description="an item's loss is weighted by n to this power")
 
-    def loss(self, vectors_BK: Tensor, targets: ItemTargets, user_gram_KK: Tensor, unobserved_weight: float) -> Tensor:
+    def loss(self, vectors_BK: Tensor, targets: ItemTargets, user_gram_KK: Tensor) -> Tensor:
         """(B,) weighted loss of each item."""
         fit = targets.positives_B - 2 * (vectors_BK * targets.user_sum_BK).sum(1)
         fit = fit + (targets.user_root_BMK @ vectors_BK.unsqueeze(2)).square().sum((1, 2))
         spread = ((vectors_BK @ user_gram_KK) * vectors_BK).sum(1)
-        return targets.weight_B * (fit + unobserved_weight * spread)
+        return targets.weight_B * (fit + targets.unobserved_B * spread)
 
 
 class CorrectedAllPairs(Settings):
@@ -57,10 +61,10 @@ class CorrectedAllPairs(Settings):
     kind: Literal["corrected_all_pairs"] = "corrected_all_pairs"
     weight_exponent: float = Field(0.0, ge=-1, le=0, description="an item's loss is weighted by n to this power")
 
-    def loss(self, vectors_BK: Tensor, targets: ItemTargets, user_gram_KK: Tensor, unobserved_weight: float) -> Tensor:
+    def loss(self, vectors_BK: Tensor, targets: ItemTargets, user_gram_KK: Tensor) -> Tensor:
         """(B,) weighted loss of each item."""
         penalty = targets.penalty_B.unsqueeze(1)
-        left = targets.user_root_BMK.mT @ targets.user_root_BMK + unobserved_weight * user_gram_KK
+        left = targets.user_root_BMK.mT @ targets.user_root_BMK + targets.unobserved_B[:, None, None] * user_gram_KK
         lower = torch.linalg.cholesky(left + torch.diag_embed(penalty.expand_as(vectors_BK)))
         right = targets.user_sum_BK + penalty * vectors_BK
         half = torch.linalg.solve_triangular(lower, right.unsqueeze(2), upper=False).squeeze(2)

@@ -19,12 +19,21 @@ from recspark.lake import Lake, local_folder
 from recspark.models.retriever import load_head
 from recspark.stages.provenance import TOKENIZED_BY, require_same_factors, require_same_tokens
 from recspark.stages.text_vectors import text_vectors
-from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_FACTORS, USER_VECTORS, USERS
+from recspark.tables import (
+    INTERACTIONS,
+    ITEM_FACTORS,
+    ITEM_VECTORS,
+    ITEMS,
+    TEXT_VECTORS,
+    USER_FACTORS,
+    USER_VECTORS,
+    USERS,
+)
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-INPUTS = ("interactions", "items", "users", "user_factors", "models/factors", "models/retriever")
+INPUTS = ("interactions", "items", "users", "user_factors", "item_factors", "models/factors", "models/retriever")
 OUTPUTS = ("text_vectors", "item_vectors", "user_vectors")
 
 
@@ -84,7 +93,8 @@ def correct_items(
     """(item_id, vector, prior, interactions): one item solve with the factorization's user vectors."""
     settings, scratch = load_head(local_folder(path))[2], lake.scratch("embed/items")
     pairs = solves.interaction_pairs(interactions, solves.LEARNED)
-    links = Links(pairs, priors.select("item_id"), config.embed.blocks, scratch)
+    shares = lake.read(spark, ITEM_FACTORS).select("item_id", "exposure")
+    links = Links(pairs, shares, config.embed.blocks, scratch)
     users = keep(to_blocks(lake.read(spark, USER_FACTORS), links.user_index, "user_id"), f"{scratch}/user_blocks")
     known = keep(to_blocks(priors, links.item_index, "item_id", "prior"), f"{scratch}/prior_blocks")
     gram = solves.gram_of_blocks(users, settings.embedding_size)

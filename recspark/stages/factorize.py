@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from recspark.data import solves
 from recspark.data.blocks import Links, Side, from_blocks, keep
+from recspark.data.exposure import exposure
 from recspark.data.priors import TextPrior
 from recspark.errors import UserError
 from recspark.lake import Lake
@@ -36,6 +37,9 @@ class FactorizeConfig(FactorSettings):
 
     iterations: int = Field(8, ge=1, description="rounds of a user and an item solve")
     prior_ridge: float = Field(5.0, gt=0, description="ridge of the map from text vectors to item vectors")
+    exposure: bool = Field(
+        True, description="pairs of an item and a user who was gone before it first appeared are not counted as not met"
+    )
     blocks: int = Field(
         8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory"
     )
@@ -47,11 +51,15 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     items = lake.read(spark, ITEMS)
     require_same_tokens(lake, "factorize", tokens, "the configuration")
     scratch = lake.scratch("factorize")
-    pairs = solves.interaction_pairs(lake.read(spark, INTERACTIONS), solves.LEARNED)
+    interactions = lake.read(spark, INTERACTIONS)
+    pairs = solves.interaction_pairs(interactions, solves.LEARNED)
     encoder = str(Path(config.encoder.path).absolute())
     base = text_vectors(spark, lake, BASE_TEXT_VECTORS, items, encoder, tokens["encoder"], config.encoder)
 
-    links = Links(pairs, items.select("item_id"), settings.blocks, scratch)
+    shares = items.select("item_id")
+    if settings.exposure:
+        shares = shares.join(exposure(interactions, solves.LEARNED), "item_id", "left").na.fill(1.0, ["exposure"])
+    links = Links(pairs, shares, settings.blocks, scratch)
     if not links.users.rows:
         raise UserError(
             "factorize: no training interaction joins an item; look at the rejects table and preprocess.split"
@@ -97,7 +105,8 @@ def write_outputs(
     )
     users = from_blocks(user_blocks, links.user_index, "user_id", size).join(counted(links.users, "user_id"), "user_id")
     items = from_blocks(item_blocks, links.item_index, "item_id", size).join(counted(links.items, "item_id"), "item_id")
-    items = items.join(prior_rows, "item_id")
+    shares = links.item_index.select(F.col("id").alias("item_id"), "exposure")
+    items = items.join(prior_rows, "item_id").join(shares, "item_id")
     # Without interactions the last solve used the map before this one.
     items = items.withColumn("vector", F.when(F.col("interactions") > 0, F.col("vector")).otherwise(F.col("prior")))
     lake.write(users, USER_FACTORS)

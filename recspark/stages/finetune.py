@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from recspark.data import solves
 from recspark.data.blocks import Links, keep
-from recspark.data.examples import item_targets, lay_out, sample_positives, with_loss_weight, with_penalty
+from recspark.data.examples import item_targets, lay_out, sample_positives, with_factor_weights, with_loss_weight
 from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.models.adaptation import trainable
@@ -95,7 +95,7 @@ def training_examples(spark: SparkSession, lake: Lake, config: "Deployment", fac
     links = Links(pairs, items.select("item_id"), config.factorize.blocks, lake.scratch("finetune/links"))
     users = lake.read(spark, USER_FACTORS)
     targets = item_targets(links, users, factors.settings.embedding_size)
-    targets = with_penalty(targets, lake.read(spark, ITEM_FACTORS), users.count(), factors.settings)
+    targets = with_factor_weights(targets, lake.read(spark, ITEM_FACTORS), users.count(), factors.settings)
     targets = with_loss_weight(keep(targets, lake.scratch("finetune/targets")), settings.objective.weight_exponent)
     if (count := targets.count()) < 2 * settings.num_processes:
         raise UserError(

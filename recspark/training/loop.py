@@ -80,7 +80,6 @@ class Learner:
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     user_gram: Tensor
-    unobserved_weight: float
     device: torch.device
     kept: KeptStates | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -138,7 +137,7 @@ def make_learner(job: TrainingJob, ranks: Ranks) -> Learner:
         [g for g in groups if g["params"]], betas=(0.9, 0.99), weight_decay=settings.weight_decay
     )
     gram = torch.from_numpy(factors.user_gram).float().to(device)
-    return Learner(model, parameters, optimizer, gram, factors.settings.unobserved_weight, device)
+    return Learner(model, parameters, optimizer, gram, device)
 
 
 def make_model(base: str, factors: Factors, settings: TrainingSettings) -> Retriever:
@@ -193,7 +192,7 @@ def batch_losses(learner: Learner, model: nn.Module, batch: Batch, objective: Ob
     mixed = learner.device.type == "cuda" and torch.cuda.is_bf16_supported()
     with torch.autocast(learner.device.type, dtype=torch.bfloat16, enabled=mixed), below(learner, batch):
         vectors = model(batch.token_ids, batch.mask)
-    return objective.loss(vectors.float(), batch.targets, learner.user_gram, learner.unobserved_weight)
+    return objective.loss(vectors.float(), batch.targets, learner.user_gram)
 
 
 def below(learner: Learner, batch: Batch) -> AbstractContextManager[None]:

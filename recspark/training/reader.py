@@ -18,7 +18,19 @@ from recspark.models.encoder import pad
 from recspark.models.objectives import ItemTargets
 
 ReaderKind = Literal["petastorm", "arrow"]
-COLUMNS = ("part", "batch", "slot", "batch_size", "positives", "penalty", "weight", "tokens", "user_sum", "user_root")
+COLUMNS = (
+    "part",
+    "batch",
+    "slot",
+    "batch_size",
+    "positives",
+    "penalty",
+    "unobserved",
+    "weight",
+    "tokens",
+    "user_sum",
+    "user_root",
+)
 BYTES = {"tokens": np.dtype("<i4"), "user_sum": np.dtype("<f4"), "user_root": np.dtype("<f4")}
 
 
@@ -104,8 +116,8 @@ class Shard:
         for position, root in enumerate(roots):
             user_root[position, : len(root)] = root
         user_sum = np.stack([self.ragged["user_sum"][r] for r in rows])
-        positives, penalty, weight = (self.plain[name][rows] for name in ("positives", "penalty", "weight"))
-        numbers = (positives, user_sum, user_root, penalty, weight)
+        positives, *others = (self.plain[name][rows] for name in ("positives", "penalty", "unobserved", "weight"))
+        numbers = (positives, user_sum, user_root, *others)
         targets = ItemTargets(*(torch.from_numpy(np.asarray(n, np.float32)) for n in numbers))
         return Batch(token_ids, mask, targets, int(self.plain["batch_size"][rows[0]]), (part, step))
 

@@ -36,7 +36,7 @@ def dense_solve(
     indices = [np.flatnonzero(r) for r in matrix]
     indptr = np.cumsum([0, *map(len, indices)]).astype(np.int64)
     weights = np.concatenate([r[i] for r, i in zip(matrix, indices, strict=True)]).astype(np.float32)
-    dense = Rows(indptr, np.concatenate(indices), weights, source)
+    dense = Rows(indptr, np.concatenate(indices), weights, source, np.ones(len(rows), np.float32))
     penalty = row_penalty(dense.counts, others, SETTINGS)
     return solve_rows(dense, source.T.astype(float) @ source, penalty, None, SETTINGS.unobserved_weight)
 

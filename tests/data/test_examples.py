@@ -5,7 +5,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from recspark.data.blocks import Links
-from recspark.data.examples import item_targets, lay_out, sample_positives, with_loss_weight, with_penalty
+from recspark.data.examples import item_targets, lay_out, sample_positives, with_factor_weights, with_loss_weight
 from recspark.models.factors import FactorSettings, row_penalty
 
 ITEMS = 103
@@ -81,13 +81,15 @@ def test_the_loss_weight_is_a_power_of_the_count_over_its_mean_over_the_mean_cou
     assert weights[0.0] == pytest.approx([1 / 2.5, 1 / 2.5])
 
 
-def test_the_penalty_is_the_factorizations_own(spark: SparkSession):
+def test_penalty_and_weight_of_the_unobserved_are_the_factorizations_own(spark: SparkSession):
     settings = FactorSettings(unobserved_weight=0.5, regularization=0.2, frequency_exponent=0.5)
-    factors = spark.createDataFrame([("a", 3), ("b", 12), ("c", 0)], "item_id string, interactions bigint")
+    rows = [("a", 3, 1.0), ("b", 12, 0.25), ("c", 0, 1.0)]
+    factors = spark.createDataFrame(rows, "item_id string, interactions bigint, exposure float")
     targets = spark.createDataFrame([("a", 1.0), ("b", 9.0)], "item_id string, positives float")
-    found = {r.item_id: r.penalty for r in with_penalty(targets, factors, 10, settings).collect()}
-    expected = row_penalty(np.array([3, 12]), 10, settings)
-    assert found == pytest.approx({"a": expected[0], "b": expected[1]})
+    found = {r.item_id: r for r in with_factor_weights(targets, factors, 10, settings).collect()}
+    expected = row_penalty(np.array([3, 12]), np.array([10, 2.5]), settings)
+    assert {i: r.penalty for i, r in found.items()} == pytest.approx({"a": expected[0], "b": expected[1]})
+    assert {i: r.unobserved for i, r in found.items()} == pytest.approx({"a": 0.5, "b": 0.125})
 
 
 def test_a_sample_of_positives_keeps_the_items_whole_weight(spark: SparkSession):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ def make_rows(columns: list[list[int]], source: np.ndarray, weights: list[float]
     indices = np.array([c for row in columns for c in row], np.int64)
     indptr = np.cumsum([0, *(len(row) for row in columns)]).astype(np.int64)
     given = np.ones(len(indices), np.float32) if weights is None else np.array(weights, np.float32)
-    return Rows(indptr, indices, given, source.astype(np.float32))
+    return Rows(indptr, indices, given, source.astype(np.float32), np.ones(len(columns), np.float32))
 
 
 def random(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -35,6 +37,15 @@ def test_one_interaction_in_one_dimension_by_hand():
     rows = make_rows([[0]], np.array([[2.0]]))
     solved = solve_rows(rows, np.array([[4.0]]), np.array([1.0]), np.array([[3.0]], np.float32), 0.5)
     assert solved[0, 0] == pytest.approx(5 / 7)
+
+
+def test_a_row_with_half_the_exposure_has_half_the_unobserved_weight():
+    source, lam = random((6, 3)), np.array([0.5, 0.7])
+    rows = make_rows([[0, 2, 5], [1]], source)
+    half = replace(rows, exposure=np.full(2, 0.5, np.float32))
+    np.testing.assert_allclose(
+        solve_rows(half, source.T @ source, lam, None, 0.2), solve_rows(rows, source.T @ source, lam, None, 0.1)
+    )
 
 
 def test_a_row_without_interactions_and_prior_is_zero():

@@ -55,6 +55,7 @@ def write_examples(folder: Path, shards: int) -> Path:
                 "user_sum": pa.binary(),
                 "user_root": pa.binary(),
                 "penalty": pa.float32(),
+                "unobserved": pa.float32(),
                 "weight": pa.float32(),
             }
         )
@@ -81,6 +82,7 @@ def example(item: int, shards: int) -> dict:
         "user_sum": users.sum(0).tobytes(),
         "user_root": users.tobytes(),
         "penalty": 1.0 + len(users),
+        "unobserved": 0.15 / (1 + item % 2),
         "weight": 1.0 / len(users),
         "shard": slot % shards,
     }
