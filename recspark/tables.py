@@ -167,6 +167,7 @@ ITEM_VECTORS = Table(
         Column("vector", "array<float>", "the prior corrected by the item's training interactions"),
         Column("prior", "array<float>", "what the fine-tuned model says from the text alone"),
         Column("interactions", "bigint", "training interactions; 0 is a cold item"),
+        Column("exposure", "float", "share of the users who were still there when the item first appeared"),
         Column("text_hash", "string", "SHA-256 of the text"),
         Column("model_hash", "string", "content hash of the retriever"),
     ),

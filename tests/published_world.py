@@ -143,6 +143,7 @@ def published_lake(folder: Path) -> Lake:
                 [score(item), 0.0],
                 [score(item), float(item in "ab")],
                 sum(e[1] == item and e[2] == "train" for e in EVENTS),
+                1.0,
                 f"hash-{item}",
                 "model",
             )

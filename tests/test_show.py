@@ -142,7 +142,7 @@ def test_whole_numbers_are_found_as_numbers(shown, lake, id_type):
     write(lake, ITEMS, [(i, f"title {i}", "text", "hash", [1], {}) for i in ids], id_type)
     write(lake, INTERACTIONS, [(ids[2], ids[0], 0, None, None, 1.0, None, "train")], id_type)
     write(lake, RECOMMENDATIONS, [(ids[2], 1, ids[1], 0.5, "model")], id_type)
-    write(lake, ITEM_VECTORS, [(i, [1.0], [1.0], 0, "hash", "model") for i in ids], id_type)
+    write(lake, ITEM_VECTORS, [(i, [1.0], [1.0], 0, 1.0, "hash", "model") for i in ids], id_type)
     lines = words(shown(show.user, str(big)))
     assert "1 title 30 30 0.5000" in lines
     assert "title 7 7 train" in lines
@@ -164,7 +164,7 @@ def test_near_text_is_ordered_by_length_first():
 
 
 def test_neighbours_are_best_over_all_batches_and_ties_go_by_id(lake):
-    write(lake, ITEM_VECTORS, [(f"i{n}", [1.0, 0.0], [1.0, n % 3], 0, "hash", "model") for n in reversed(range(9))])
+    write(lake, ITEM_VECTORS, [(f"i{n}", [1.0, 0.0], [1.0, n % 3], 0, 1.0, "hash", "model") for n in reversed(range(9))])
     lookup = Lookup(lake, ITEM_VECTORS)
     found = lookup.nearest("prior", np.array([1, 0], np.float32), 3, "i0")
     assert [which for which, _ in found] == ["i3", "i6", "i1"]

@@ -59,7 +59,7 @@ def write_world(
     after = {i: np.asarray(v, np.float32).tolist() for i, v in (priors or items).items()}
     before = {i: np.asarray(v, np.float32).tolist() for i, v in (priors_before or priors or items).items()}
     frames = {
-        ITEM_VECTORS: [(i, v, after[i], train.count(i), f"text-{i}", "model") for i, v in listed.items()],
+        ITEM_VECTORS: [(i, v, after[i], train.count(i), 1.0, f"text-{i}", "model") for i, v in listed.items()],
         ITEM_FACTORS: [(i, train.count(i), 1.0, v, before[i]) for i, v in listed.items()],
         USER_VECTORS: [(u, np.asarray(v, np.float32).tolist(), 1, "model") for u, v in users.items()],
         INTERACTIONS: [(u, i, order, None, None, 1.0, None, split) for order, (u, i, split) in enumerate(events)],

@@ -254,10 +254,10 @@ def row_counts(indptr: bytes) -> NDArray[np.int64]:
     return np.diff(np.frombuffer(indptr, np.int64))
 
 
-def gram_bytes(matrix: Floats) -> bytes:
-    """VᵀV of a block in float64, as bytes."""
+def gram_bytes(matrix: Floats, weights: Floats | None = None) -> bytes:
+    """VᵀV of a block in float64, as bytes; with weights (rows,), VᵀΛV."""
     wide = matrix.astype(np.float64)
-    return (wide.T @ wide).tobytes()
+    return ((wide if weights is None else wide * weights[:, None]).T @ wide).tobytes()
 
 
 def keep(frame: DataFrame, path: str) -> DataFrame:

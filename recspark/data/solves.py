@@ -39,15 +39,15 @@ def solve_side(
     side: Side,
     factors: DataFrame,
     gram: NDArray[np.float64],
-    others: int,
+    others: float,
     settings: FactorSettings,
     prior: DataFrame | None = None,
 ) -> DataFrame:
     """One half-step: blocks of a side's vectors, (block, matrix, gram), from the other side's factor blocks.
 
-    gram: Gram matrix of all the other side's vectors; others: how many they are; prior: blocks of this side's priors. A
-    row without interactions is its prior (zero without one), and stays out of the Gram matrix: nobody having met it yet is
-    no evidence against it.
+    gram: Gram matrix of all the other side's vectors, each by its exposure; others: the sum of their exposures; prior: blocks
+    of this side's priors. A row without interactions is its prior (zero without one), and stays out of the Gram matrix:
+    nobody having met it yet is no evidence against it.
     """
     size = settings.embedding_size
 
@@ -58,13 +58,19 @@ def solve_side(
             rows, gram, row_penalty(counts, others * rows.exposure, settings), known, settings.unobserved_weight
         )
         solved[counts == 0] = 0.0 if known is None else known[counts == 0]
-        return pd.DataFrame({"block": [block], "matrix": [solved.tobytes()], "gram": [gram_bytes(solved[counts > 0])]})
+        return pd.DataFrame(
+            {
+                "block": [block],
+                "matrix": [solved.tobytes()],
+                "gram": [gram_bytes(solved[counts > 0], rows.exposure[counts > 0])],
+            }
+        )
 
     return map_rows(side, factors, solve, SOLVED, size, prior)
 
 
 def gram_of(factors: DataFrame, size: int) -> NDArray[np.float64]:
-    """(size, size) sum of a `gram` column over blocks."""
+    """(size, size) sum of a `gram` column over blocks: Σ s v vᵀ, s the exposure."""
     return sum_matrices(factors, "gram").reshape(size, size)
 
 
@@ -74,10 +80,14 @@ def gram_of_blocks(factors: DataFrame, size: int) -> NDArray[np.float64]:
     return sum_matrices(grams, "matrix").reshape(size, size)
 
 
-def touched(side: Side) -> int:
-    """Rows of a side that have interactions."""
-    found = map_blocks(side.packed, lambda row: np.float64((row_counts(row.indptr) > 0).sum()).tobytes())
-    return int(sum_matrices(found, "matrix")[0])
+def exposed(side: Side) -> float:
+    """Rows of a side that have interactions, each by its exposure."""
+
+    def total(row) -> bytes:  # type: ignore[no-untyped-def]
+        exposure = np.frombuffer(row.exposure, np.float32).astype(np.float64)
+        return exposure[row_counts(row.indptr) > 0].sum().tobytes()
+
+    return float(sum_matrices(map_blocks(side.packed, total), "matrix")[0])
 
 
 def row_counts_of(side: Side) -> DataFrame:
@@ -102,7 +112,8 @@ def random_start(side: Side, seed: int, size: int) -> DataFrame:
     def draw(ids: pd.DataFrame, packed: pd.DataFrame) -> pd.DataFrame:
         matrix = keyed_normal(ids.sort_values("local")["hash"].to_numpy(), size, 0.01 / size)
         matrix[row_counts(packed.indptr[0]) == 0] = 0.0
-        return pd.DataFrame({"block": ids.block[:1], "matrix": [matrix.tobytes()], "gram": [gram_bytes(matrix)]})
+        gram = gram_bytes(matrix, np.frombuffer(packed.exposure[0], np.float32))
+        return pd.DataFrame({"block": ids.block[:1], "matrix": [matrix.tobytes()], "gram": [gram]})
 
     hashed = side.index.select("block", "local", F.xxhash64(F.lit(seed), F.col("id").cast("string")).alias("hash"))
     return hashed.groupBy("block").cogroup(side.packed.groupBy("block")).applyInPandas(draw, SOLVED)
@@ -111,16 +122,18 @@ def random_start(side: Side, seed: int, size: int) -> DataFrame:
 def fold_in(
     pairs: DataFrame, item_vectors: DataFrame, settings: FactorSettings, blocks: int, scratch: str
 ) -> DataFrame:
-    """(user_id, vector) by one solve over each user's history, given (item_id, vector, interactions); no training.
+    """(user_id, vector) by one solve over each user's history, given (item_id, vector, interactions, exposure); no training.
 
-    As in the factorization, the Gram matrix runs over the items with training interactions: that somebody has not met what
-    nobody has met yet says nothing. Pairs of items without a vector are left out.
+    As in the factorization, the Gram matrix runs over the items with training interactions, each by its exposure: that
+    somebody has not met what nobody has met yet says nothing. Pairs of items without a vector are left out.
     """
     size = settings.embedding_size
     links = Links(pairs, item_vectors, blocks, scratch)
     item_blocks = keep(to_blocks(item_vectors, links.item_index, "item_id"), f"{scratch}/item_blocks")
-    met = item_vectors.where("interactions > 0").select(F.col("item_id").alias("id"))
-    met_index = links.item_index.join(met, "id", "left_semi")
-    gram = gram_of_blocks(to_blocks(item_vectors, met_index, "item_id"), size)
-    solved = solve_side(links.users, item_blocks, gram, met_index.count(), settings)
+    met = item_vectors.where("interactions > 0")
+    root = F.transform("vector", lambda value: value * F.sqrt("exposure"))
+    met_index = links.item_index.join(met.select(F.col("item_id").alias("id")), "id", "left_semi")
+    gram = gram_of_blocks(to_blocks(met.withColumn("vector", root), met_index, "item_id"), size)
+    others = met.agg(exact_sum("exposure").alias("others")).first()
+    solved = solve_side(links.users, item_blocks, gram, others["others"] if others else 0.0, settings)
     return from_blocks(solved.select("block", "matrix"), links.user_index, "user_id", size)

@@ -64,7 +64,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     histories = solves.interaction_pairs(interactions, solves.FOLDED)
     folded = solves.fold_in(
         histories,
-        vectors.select("item_id", "vector", "interactions"),
+        vectors.select("item_id", "vector", "interactions", "exposure"),
         settings,
         config.embed.blocks,
         lake.scratch("embed/users"),
@@ -90,7 +90,7 @@ def item_priors(items: DataFrame, texts: DataFrame, path: str) -> DataFrame:
 def correct_items(
     spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, priors: DataFrame, path: str
 ) -> DataFrame:
-    """(item_id, vector, prior, interactions): one item solve with the factorization's user vectors."""
+    """(item_id, vector, prior, interactions, exposure): one item solve with the factorization's user vectors."""
     settings, scratch = load_head(local_folder(path))[2], lake.scratch("embed/items")
     pairs = solves.interaction_pairs(interactions, solves.LEARNED)
     shares = lake.read(spark, ITEM_FACTORS).select("item_id", "exposure")
@@ -101,7 +101,7 @@ def correct_items(
     solved = solves.solve_side(links.items, users, gram, links.user_index.count(), settings, known)
     rows = from_blocks(solved, links.item_index, "item_id", settings.embedding_size)
     counts = solves.row_counts_of(links.items).withColumnRenamed("id", "item_id")
-    return rows.join(priors, "item_id").join(counts, "item_id")
+    return rows.join(priors, "item_id").join(counts, "item_id").join(shares, "item_id")
 
 
 def all_users(users: DataFrame, folded: DataFrame, model_hash: str) -> DataFrame:

@@ -37,7 +37,7 @@ OUTPUTS = ("metrics",)
 PUBLISHED = Trial("full", "all")  # judged on the candidates table
 SHOWN = ("ndcg", "recall", "map")  # in the table that is logged
 
-FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions) -> (user_id, vector)
+FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions, exposure) -> (user_id, vector)
 
 logger = logging.getLogger("recspark")
 
@@ -109,13 +109,11 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         *(Model(b.kind, learned[b.kind].users, (f"knows_{b.kind}",), b.slices) for b in settings.baselines),
         Model(
             "text_before",
-            keep(
-                fold_in(factors.select("item_id", F.col("prior").alias("vector"), "interactions")), f"{scratch}/before"
-            ),
+            keep(fold_in(priors(factors)), f"{scratch}/before"),
         ),
         Model(
             "text_after",
-            keep(fold_in(items.select("item_id", F.col("prior").alias("vector"), "interactions")), f"{scratch}/after"),
+            keep(fold_in(priors(items)), f"{scratch}/after"),
         ),
         Model("full", user_vectors),
     ]
@@ -133,6 +131,11 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
 
 def write_metrics(spark: SparkSession, lake: Lake, rows: list[tuple]) -> None:
     lake.write(spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in METRICS.columns)), METRICS)
+
+
+def priors(items: DataFrame) -> DataFrame:
+    """What the text alone says of each item, in place of its vector."""
+    return items.select("item_id", F.col("prior").alias("vector"), "interactions", "exposure")
 
 
 def history_folding(interactions: DataFrame, config: "Deployment", scratch: str) -> FoldIn:

@@ -75,7 +75,7 @@ def iterate(
     links: Links, prior: TextPrior, settings: FactorizeConfig, seed: int, scratch: str
 ) -> tuple[DataFrame, DataFrame]:
     """(user blocks, item blocks) after the iterations and one more user solve."""
-    size, met = settings.embedding_size, solves.touched(links.items)
+    size, met = settings.embedding_size, solves.exposed(links.items)
     item_blocks = keep(solves.random_start(links.items, seed, size), f"{scratch}/items-0")
     for iteration in range(1, settings.iterations + 1):
         gram = solves.gram_of(item_blocks, size)

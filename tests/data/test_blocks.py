@@ -23,7 +23,7 @@ def vector_table(ids: list, seed: int) -> pd.DataFrame:
 
 
 def dense_solve(
-    pairs: pd.DataFrame, rows: list, row: str, column: str, vectors: pd.DataFrame, others: int
+    pairs: pd.DataFrame, rows: list, row: str, column: str, vectors: pd.DataFrame, exposure: list[float]
 ) -> np.ndarray:
     """The same half-step on one machine, from a dense matrix."""
     matrix = (
@@ -37,14 +37,15 @@ def dense_solve(
     indptr = np.cumsum([0, *map(len, indices)]).astype(np.int64)
     weights = np.concatenate([r[i] for r, i in zip(matrix, indices, strict=True)]).astype(np.float32)
     dense = Rows(indptr, np.concatenate(indices), weights, source, np.ones(len(rows), np.float32))
-    penalty = row_penalty(dense.counts, others, SETTINGS)
-    return solve_rows(dense, source.T.astype(float) @ source, penalty, None, SETTINGS.unobserved_weight)
+    penalty = row_penalty(dense.counts, np.float64(sum(exposure)), SETTINGS)
+    gram = (source.T * np.array(exposure)) @ source.astype(float)
+    return solve_rows(dense, gram, penalty, None, SETTINGS.unobserved_weight)
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_fold_in_equals_the_dense_solve_over_the_items_that_somebody_met(spark: SparkSession, tmp_path, blocks: int):
     pairs, items = checkerboard(), vector_table(list(range(5)), 0)
-    known = items.rename(columns={"id": "item_id"}).assign(interactions=[3, 3, 3, 3, 0])
+    known = items.rename(columns={"id": "item_id"}).assign(interactions=[3, 3, 3, 3, 0], exposure=[1, 1, 0.5, 0.25, 1])
     found = solves.fold_in(
         spark.createDataFrame(pairs),
         spark.createDataFrame(known),
@@ -55,7 +56,9 @@ def test_fold_in_equals_the_dense_solve_over_the_items_that_somebody_met(spark: 
     users = [f"u{u}" for u in range(6)]
     vectors = {r.user_id: r.vector for r in found.collect()}
     np.testing.assert_allclose(
-        [vectors[u] for u in users], dense_solve(pairs, users, "user_id", "item_id", items[:4], 4), atol=1e-5
+        [vectors[u] for u in users],
+        dense_solve(pairs, users, "user_id", "item_id", items[:4], [1, 1, 0.5, 0.25]),
+        atol=1e-5,
     )
 
 
@@ -74,7 +77,7 @@ def test_item_solve_keeps_the_prior_of_an_item_nobody_met_out_of_the_gram(spark:
     np.testing.assert_allclose(rows[4], priors.vector[4], atol=1e-6)
     met = np.array([rows[i] for i in range(4)])
     np.testing.assert_allclose(solves.gram_of(solved, K), met.T @ met, atol=1e-5)
-    assert solves.touched(links.items) == 4
+    assert solves.exposed(links.items) == 4
 
 
 def test_each_row_sees_the_vectors_of_its_columns(spark: SparkSession, tmp_path):
