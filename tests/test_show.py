@@ -164,7 +164,9 @@ def test_near_text_is_ordered_by_length_first():
 
 
 def test_neighbours_are_best_over_all_batches_and_ties_go_by_id(lake):
-    write(lake, ITEM_VECTORS, [(f"i{n}", [1.0, 0.0], [1.0, n % 3], 0, 1.0, "hash", "model") for n in reversed(range(9))])
+    write(
+        lake, ITEM_VECTORS, [(f"i{n}", [1.0, 0.0], [1.0, n % 3], 0, 1.0, "hash", "model") for n in reversed(range(9))]
+    )
     lookup = Lookup(lake, ITEM_VECTORS)
     found = lookup.nearest("prior", np.array([1, 0], np.float32), 3, "i0")
     assert [which for which, _ in found] == ["i3", "i6", "i1"]
