@@ -29,7 +29,8 @@ from recspark.stages.provenance import FACTORS, TOKENIZED_BY, require_same_token
 from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEMS, TRAINING_EXAMPLES, TRAINING_LOG, USER_FACTORS
 from recspark.training import checkpoint
 from recspark.training.launcher import LaunchSettings, launch
-from recspark.training.loop import TrainingJob, TrainingSettings, make_model, train_rank
+from recspark.training.learner import TrainingJob, TrainingSettings, make_model
+from recspark.training.loop import train_rank
 from recspark.training.progress import ProgressBar
 
 if TYPE_CHECKING:

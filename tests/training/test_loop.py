@@ -8,11 +8,12 @@ import torch
 from recspark.models.adaptation import Frozen
 from recspark.training import checkpoint, loop
 from recspark.training.launcher import LocalRanks
+from recspark.training.learner import TrainingJob
 from recspark.training.status import Reporter
 from tests.training.world import ITEMS, SETTINGS, VALID, make_job
 
 
-def train(job: loop.TrainingJob, folder: Path) -> tuple[dict, list[dict]]:
+def train(job: TrainingJob, folder: Path) -> tuple[dict, list[dict]]:
     loop.train_rank(job, LocalRanks(), Reporter(str(folder), 0))
     tensors, facts = checkpoint.load_last(job.checkpoints)
     return tensors, facts["log"]

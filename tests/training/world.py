@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from recspark.models.adaptation import Full
 from recspark.models.factors import FactorSettings
-from recspark.training.loop import TrainingJob, TrainingSettings
+from recspark.training.learner import TrainingJob, TrainingSettings
 
 K, ITEMS, VALID, BATCH = 4, 24, 4, 8
 SETTINGS = TrainingSettings(
