@@ -50,7 +50,11 @@ def item_targets(links: Links, user_factors: DataFrame, size: int) -> DataFrame:
 
     blocks = to_blocks(user_factors, links.user_index, "user_id")
     found = map_rows(links.items, blocks, summarise, TARGETS, size)
-    return found.join(links.item_index, ["block", "local"]).withColumnRenamed("id", "item_id").drop("block", "local")
+    return (
+        found.join(links.item_index, ["block", "local"])
+        .withColumnRenamed("id", "item_id")
+        .drop("block", "local", "exposure")
+    )
 
 
 def with_factor_weights(targets: DataFrame, item_factors: DataFrame, users: int, settings: FactorSettings) -> DataFrame:

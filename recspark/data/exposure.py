@@ -11,7 +11,8 @@ def exposure(interactions: DataFrame, splits: Sequence[str]) -> DataFrame:
 
     That somebody who had gone did not meet an item says nothing about it. Counting such pairs as not met would make every
     new item look unpopular, and whatever its text has in common with other new ones. Over the events of the splits; an item
-    without any is left out, and where events have no time the share is 1.
+    without any is left out, and where events have no time the share is 1. Where only the last event of a pair was kept
+    (preprocess.duplicates), an item's first day is the earliest of these.
     """
     events = interactions.where(F.col("split").isin(*splits)).withColumn("day", F.to_date("event_time"))
     last = events.groupBy("user_id").agg(F.max("day").alias("day"))

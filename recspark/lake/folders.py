@@ -34,11 +34,15 @@ def folder_hash(folder: Path) -> str:
 
 
 def local_folder(path: str) -> Path:
-    """The folder itself if it is on this machine, else a copy of it, made once a machine and kept by its path."""
+    """The folder itself if it is on this machine, else a copy of it, made once a machine for each content of its manifest."""
     if "://" not in path:
         return Path(path)
     fs, base = pafs.FileSystem.from_uri(path)
-    kept = Path(tempfile.gettempdir()) / "recspark" / hashlib.sha256(path.encode()).hexdigest()[:16]
+    name = hashlib.sha256(path.encode())
+    if fs.get_file_info(f"{base}/{MANIFEST}").type == pafs.FileType.File:  # another run of the date has another manifest
+        with fs.open_input_stream(f"{base}/{MANIFEST}") as stream:
+            name.update(stream.read())
+    kept = Path(tempfile.gettempdir()) / "recspark" / name.hexdigest()[:16]
     if not kept.exists():
         partial = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
         partial.mkdir(parents=True)

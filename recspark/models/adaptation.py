@@ -84,7 +84,12 @@ class Lora(Settings):
         from peft import LoraConfig, get_peft_model
 
         linear = [name for name, module in encoder.backbone.named_modules() if isinstance(module, nn.Linear)]
-        if not any(name == t or name.endswith(f".{t}") for name in linear for t in self.targets):
+        chosen = [name for name in linear if any(name == t or name.endswith(f".{t}") for t in self.targets)]
+        if self.layers:
+            stack = layer_stack(encoder.backbone)
+            top = {id(m) for number in top_layers(encoder.backbone, self.layers) for m in stack[number].modules()}
+            chosen = [name for name in chosen if id(encoder.backbone.get_submodule(name)) in top]
+        if not chosen:
             ends = sorted({name.rpartition(".")[2] for name in linear})
             raise UserError(
                 f"finetune.adaptation.targets {list(self.targets)} match no linear map; names end in {ends}"
@@ -92,9 +97,8 @@ class Lora(Settings):
         settings = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
-            target_modules=list(self.targets),
+            target_modules=chosen,
             lora_dropout=0.0,
-            layers_to_transform=self.layers and list(top_layers(encoder.backbone, self.layers)),
         )
         encoder.backbone = get_peft_model(encoder.backbone, settings)
 

@@ -46,7 +46,7 @@ class EmbedConfig(Settings):
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read interactions, items, users, user_factors and the retriever; write text_vectors, item_vectors and user_vectors."""
+    """Read interactions, items, users, the factor tables and the retriever; write text_vectors, item_vectors and user_vectors."""
     interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEMS)
     path, model_hash = lake.read_model("retriever")
     require_same_tokens(lake, "embed", lake.model_manifest("retriever").get(TOKENIZED_BY, {}), "the model retriever")
@@ -93,7 +93,8 @@ def correct_items(
     """(item_id, vector, prior, interactions, exposure): one item solve with the factorization's user vectors."""
     settings, scratch = load_head(local_folder(path))[2], lake.scratch("embed/items")
     pairs = solves.interaction_pairs(interactions, solves.LEARNED)
-    shares = lake.read(spark, ITEM_FACTORS).select("item_id", "exposure")
+    exposed = lake.read(spark, ITEM_FACTORS).select("item_id", "exposure")
+    shares = priors.select("item_id").join(exposed, "item_id", "left").na.fill(1.0, ["exposure"])
     links = Links(pairs, shares, config.embed.blocks, scratch)
     users = keep(to_blocks(lake.read(spark, USER_FACTORS), links.user_index, "user_id"), f"{scratch}/user_blocks")
     known = keep(to_blocks(priors, links.item_index, "item_id", "prior"), f"{scratch}/prior_blocks")

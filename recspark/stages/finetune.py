@@ -114,7 +114,7 @@ def training_examples(spark: SparkSession, lake: Lake, config: "Deployment", fac
 def fingerprint_of(settings: FinetuneConfig, seed: int, base_hash: str, factors_hash: str, examples: DataFrame) -> str:
     """What a checkpoint must have been trained on to be gone on from: settings, models and every row of the table."""
     total = examples.select(F.sum(F.xxhash64(*examples.columns).cast("decimal(38,0)"))).first()
-    content = [settings.model_dump_json(), seed, base_hash, factors_hash, str(total and total[0])]
+    content = [settings.model_dump_json(exclude={"prefix_gib"}), seed, base_hash, factors_hash, str(total and total[0])]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recspark.config import Settings
+from recspark.lake import local_folder
 from recspark.models.adaptation import Adaptation, LastLayers, trainable
 from recspark.models.encoder import load_encoder
 from recspark.models.objectives import CorrectedAllPairs, Objective
@@ -78,7 +79,7 @@ class Learner:
 
 def make_learner(job: TrainingJob, ranks: Ranks) -> Learner:
     """The model as it is before the first step, and its optimizer."""
-    settings, factors = job.settings, Factors.load(job.factors)
+    settings, factors = job.settings, Factors.load(local_folder(job.factors))
     device = torch.device("cuda", ranks.local_rank) if torch.cuda.is_available() else torch.device("cpu")
     model = make_model(job.base, factors, settings).to(device).train()
     parameters = trainable(model)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recspark.lake import local_folder
 from recspark.models.objectives import Objective
 from recspark.models.retriever import Factors
 from recspark.training import checkpoint
@@ -36,7 +37,9 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
     """Train this rank's share, from the newest checkpoint on if there is one; the result is the newest checkpoint."""
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
-    shard = Shard(f"{job.examples}/shard={ranks.rank}", job.settings.reader, len(Factors.load(job.factors).bias))
+    shard = Shard(
+        f"{job.examples}/shard={ranks.rank}", job.settings.reader, len(Factors.load(local_folder(job.factors)).bias)
+    )
     learner = make_learner(job, ranks)
     # Horovod's optimizer is a new object with a state of its own: only what comes after this is kept and restored.
     model, learner.optimizer = ranks.prepare(learner.model, learner.optimizer)

@@ -4,6 +4,7 @@ The steps of a shard are the same texts in every epoch, and what frozen layers m
 tokens, H the encoder's hidden size.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from recspark.errors import UserError
 from recspark.models.adaptation import layer_stack, trainable
 from recspark.models.encoder import TextEncoder
 
+SPARE = 2**30  # bytes of the disk that are left to others
 CLOSE = 1e-4  # how near a text's vector by way of the kept states must be to the plain one
 
 
@@ -104,13 +106,13 @@ class Prefix:
             try:
                 with self.given(self.states(token_ids_BL, mask_BL)):
                     found = self.encoder(token_ids_BL, mask_BL)
-            except (RuntimeError, TypeError, ValueError, KeyError, AttributeError):
+            except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
                 return False
             return torch.allclose(found, self.encoder(token_ids_BL, mask_BL), atol=CLOSE)
 
 
 class KeptStates:
-    """The prefix's states by step, in files that are mapped, up to a number of bytes; further steps are computed anew."""
+    """The prefix's states by step, in temporary files that are mapped, up to a number of bytes; further steps are computed anew."""
 
     def __init__(self, prefix: Prefix, limit: int):
         self.prefix, self.left = prefix, limit
@@ -124,11 +126,15 @@ class KeptStates:
             return torch.from_numpy(mapped).to(token_ids_BL.device, non_blocking=True)
         states = self.prefix.states(token_ids_BL, mask_BL)
         size = states.numel() * 4
-        if size <= self.left:
+        if size <= min(self.left, shutil.disk_usage(self.folder.name).free - SPARE):
             self.left -= size
             path = Path(self.folder.name) / f"{len(self.kept)}.npy"
-            np.save(path, states.float().cpu().numpy())
-            self.kept[step] = path
+            try:
+                np.save(path, states.float().cpu().numpy())
+                self.kept[step] = path
+            except OSError:  # the disk is full after all; what is not kept is computed anew
+                path.unlink(missing_ok=True)
+                self.left = 0
         return states
 
 

@@ -45,5 +45,6 @@ def test_what_cannot_work_ends_with_2_and_publishes_nothing(
     assert len(errors) == 1
     assert said in errors[0]
     assert "Traceback" not in done.stdout + done.stderr
+    assert not list(tmp_path.glob("lake/models/*"))  # found before the training
     assert not list(tmp_path.glob("lake/candidates/*"))
     assert not list(tmp_path.glob("lake/recommendations/*"))

@@ -62,22 +62,33 @@ def test_fold_in_equals_the_dense_solve_over_the_items_that_somebody_met(spark: 
     )
 
 
-def test_item_solve_keeps_the_prior_of_an_item_nobody_met_out_of_the_gram(spark: SparkSession, tmp_path):
+def test_item_solve_weighs_the_unobserved_by_exposure_and_keeps_the_unmet_out_of_the_gram(
+    spark: SparkSession, tmp_path
+):
     pairs, users, priors = (
         checkerboard(),
         vector_table([f"u{u}" for u in range(6)], 1),
         vector_table(list(range(5)), 2),
     )
-    links = Links(spark.createDataFrame(pairs), spark.range(5).withColumnRenamed("id", "item_id"), 2, str(tmp_path))
+    exposure = np.array([1, 0.5, 0.25, 0.75, 1])
+    items = spark.createDataFrame(pd.DataFrame({"item_id": range(5), "exposure": exposure}))
+    links = Links(spark.createDataFrame(pairs), items, 3, str(tmp_path))
     user_blocks = to_blocks(spark.createDataFrame(users), links.user_index, "id")
     known = to_blocks(spark.createDataFrame(priors), links.item_index, "id")
     gram = solves.gram_of_blocks(user_blocks, K)
     solved = keep(solves.solve_side(links.items, user_blocks, gram, 6, SETTINGS, known), str(tmp_path / "solved"))
     rows = {r.item_id: r.vector for r in from_blocks(solved, links.item_index, "item_id", K).collect()}
     np.testing.assert_allclose(rows[4], priors.vector[4], atol=1e-6)
+    source = np.stack(list(users.vector)).astype(float)
+    for item in range(4):
+        mine = pairs[pairs.item_id == item].set_index("user_id").weight.reindex(users.id).fillna(0).to_numpy()
+        lam = 0.1 * ((mine > 0).sum() + 0.2 * 6 * exposure[item])
+        left = 0.2 * exposure[item] * source.T @ source + (source.T * mine) @ source + lam * np.eye(K)
+        expected = np.linalg.solve(left, mine @ source + lam * np.array(priors.vector[item]))
+        np.testing.assert_allclose(rows[item], expected, atol=1e-5)
     met = np.array([rows[i] for i in range(4)])
-    np.testing.assert_allclose(solves.gram_of(solved, K), met.T @ met, atol=1e-5)
-    assert solves.exposed(links.items) == 4
+    np.testing.assert_allclose(solves.gram_of(solved, K), (met.T * exposure[:4]) @ met, atol=1e-5)
+    assert solves.exposed(links.items) == 2.5
 
 
 def test_each_row_sees_the_vectors_of_its_columns(spark: SparkSession, tmp_path):

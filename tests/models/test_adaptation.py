@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaModel
 
 from recspark.errors import UserError
 from recspark.models.adaptation import Adaptation, LastLayers, Lora, trainable
-from recspark.models.encoder import load_encoder
+from recspark.models.encoder import TextEncoder, load_encoder
 
 MEMBERS = typing.get_args(typing.get_args(Adaptation)[0])
 SETTINGS = [m(layers=1) if m is LastLayers else m() for m in MEMBERS]
@@ -84,3 +85,18 @@ def test_more_layers_than_there_are_is_an_error_with_the_number(tiny_encoder: Pa
 def test_lora_targets_that_match_nothing_are_an_error_with_the_names(tiny_encoder: Path):
     with pytest.raises(UserError, match=r"\['attn'\] match no linear map; names end in .*'query'"):
         Lora(targets=("attn",)).apply(load_encoder(tiny_encoder))
+
+
+def test_lora_may_be_limited_to_the_top_layers_wherever_the_layers_stand():
+    config = {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    encoder = TextEncoder(LlamaModel(LlamaConfig(**config)))
+    Lora(targets=("q_proj",), layers=1).apply(encoder)
+    names = [n.removeprefix("backbone.base_model.model.") for n in trainable(encoder)]
+    assert names
+    assert all(name.startswith("layers.2.") for name in names)

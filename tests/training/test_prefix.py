@@ -8,6 +8,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, T5Config,
 from recspark.models.adaptation import BitFit, Frozen, Full, LastLayers, Lora
 from recspark.models.encoder import TextEncoder, load_encoder
 from recspark.training import checkpoint, loop
+from recspark.training import prefix as prefix_module
 from recspark.training.launcher import LocalRanks
 from recspark.training.prefix import KeptStates, Prefix, frozen_depth, keep_prefix
 from recspark.training.status import Reporter
@@ -15,6 +16,13 @@ from tests.training.world import SETTINGS, make_job
 
 TEXT = torch.tensor([[2, 10, 11, 12, 3], [2, 30, 31, 3, 0]])
 MASK = (TEXT != 0).long()
+
+
+def no_dropout(encoder: TextEncoder) -> TextEncoder:
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return encoder
 
 
 def frozen(encoder: TextEncoder) -> TextEncoder:
@@ -50,6 +58,7 @@ def test_lora_on_the_top_layers_leaves_the_others_below(tiny_encoder: Path):
 )
 def test_an_encoder_gives_the_same_vectors_from_the_kept_states(backbone: torch.nn.Module):
     encoder = TextEncoder(backbone).eval()
+    assert keep_prefix(frozen(no_dropout(encoder)), 2**20, lambda: (TEXT, MASK)) is not None
     plain, prefix = encoder(TEXT, MASK), Prefix(encoder, 2)
     states = prefix.states(TEXT, MASK)
     assert states.shape == (2, 5, 16)
@@ -72,11 +81,12 @@ def test_layers_that_hand_on_more_than_their_states_are_run_whole():
     encoder = TextEncoder(
         T5EncoderModel(T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_layers=3, num_heads=2))
     ).eval()
-    assert keep_prefix(frozen(encoder), 2**20, lambda: (TEXT, MASK)) is None
+    assert keep_prefix(frozen(no_dropout(encoder)), 2**20, lambda: (TEXT, MASK)) is None
 
 
 def test_dropout_or_no_room_keeps_nothing(tiny_encoder: Path):
-    encoder = frozen(load_encoder(tiny_encoder))
+    encoder = frozen(no_dropout(load_encoder(tiny_encoder)))
+    assert keep_prefix(encoder, 2**20, lambda: (TEXT, MASK)) is not None
     assert keep_prefix(encoder, 0, lambda: (TEXT, MASK)) is None
     for module in encoder.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -93,7 +103,22 @@ def test_what_does_not_fit_is_computed_anew(tiny_encoder: Path):
     torch.testing.assert_close(kept.of("b", TEXT, MASK), second, atol=0, rtol=0)
 
 
-def test_a_training_learns_the_same_with_and_without(tmp_path: Path, tiny_encoder: Path):
+def test_a_disk_that_is_full_keeps_nothing_and_stops_nothing(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    kept = KeptStates(Prefix(frozen(load_encoder(tiny_encoder)), 1), limit=2**20)
+    monkeypatch.setattr(prefix_module.np, "save", full)
+    first = kept.of("a", TEXT, MASK)
+    assert not kept.kept
+    torch.testing.assert_close(kept.of("a", TEXT, MASK), first, atol=0, rtol=0)
+
+
+def test_a_training_learns_the_same_with_and_without(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made: list[KeptStates | None] = []
+    monkeypatch.setattr(loop, "keep_prefix", lambda *a: made.append(keep_prefix(*a)) or made[-1])
     settings = SETTINGS.model_copy(update={"adaptation": LastLayers(layers=1, learning_rate=1e-2)})
     (tmp_path / "status").mkdir()
     found = {}
@@ -101,6 +126,9 @@ def test_a_training_learns_the_same_with_and_without(tmp_path: Path, tiny_encode
         job = make_job(tmp_path, tiny_encoder, 1, settings.model_copy(update={"prefix_gib": gib}), name)
         loop.train_rank(job, LocalRanks(), Reporter(str(tmp_path / "status"), 0))
         found[name] = checkpoint.load_last(job.checkpoints)
+    assert made[0] is not None
+    assert {part for part, _ in made[0].kept} == {"train", "valid"}
+    assert made[1] is None
     (tensors, facts), (plain, plain_facts) = found["with"], found["without"]
     assert [row["train_loss"] for row in facts["log"]] == [row["train_loss"] for row in plain_facts["log"]]
     for name in plain:
