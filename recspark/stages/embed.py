@@ -17,7 +17,12 @@ from recspark.data.blocks import Links, from_blocks, keep, to_blocks
 from recspark.data.sums import exact_mean
 from recspark.lake import Lake, local_folder
 from recspark.models.retriever import load_head
-from recspark.stages.provenance import TOKENIZED_BY, require_same_factors, require_same_tokens
+from recspark.stages.provenance import (
+    TOKENIZED_BY,
+    require_one_factorization,
+    require_same_factors,
+    require_same_tokens,
+)
 from recspark.stages.text_vectors import text_vectors
 from recspark.tables import (
     INTERACTIONS,
@@ -50,6 +55,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEMS)
     path, model_hash = lake.read_model("retriever")
     require_same_tokens(lake, "embed", lake.model_manifest("retriever").get(TOKENIZED_BY, {}), "the model retriever")
+    require_one_factorization(lake, "embed")
     require_same_factors(lake, "embed")
     texts = text_vectors(spark, lake, TEXT_VECTORS, items, path, model_hash, config.encoder)
     priors = keep(item_priors(items, texts, path), lake.scratch("embed/priors"))

@@ -4,6 +4,7 @@ Implicit ALS over all pairs in closed form (`models.factors` has the formulas). 
 pulled to a ridge map of its text vector under the base encoder; an item that nobody has met is that prior.
 """
 
+import uuid
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from recspark.data.priors import TextPrior
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.factors import FactorSettings
-from recspark.stages.provenance import TOKENIZED_BY, require_same_tokens, tokenized_by
+from recspark.stages.provenance import FACTORIZATION, TOKENIZED_BY, require_same_tokens, tokenized_by
 from recspark.stages.text_vectors import text_vectors
 from recspark.tables import BASE_TEXT_VECTORS, INTERACTIONS, ITEM_FACTORS, ITEMS, USER_FACTORS
 
@@ -109,8 +110,9 @@ def write_outputs(
     items = items.join(prior_rows, "item_id").join(shares, "item_id")
     # Without interactions the last solve used the map before this one.
     items = items.withColumn("vector", F.when(F.col("interactions") > 0, F.col("vector")).otherwise(F.col("prior")))
-    lake.write(users, USER_FACTORS)
-    lake.write(items, ITEM_FACTORS)
+    one_run = {FACTORIZATION: uuid.uuid4().hex}
+    lake.write(users, USER_FACTORS, **one_run)
+    lake.write(items, ITEM_FACTORS, **one_run)
     with TemporaryDirectory() as folder:
         weight, bias = text_map[:-1].T, text_map[-1] - prior.centre @ text_map[:-1]  # the centring folded into the bias
         tensors = {"weight": weight, "bias": bias, "user_gram": solves.gram_of(user_blocks, size)}
@@ -118,7 +120,7 @@ def write_outputs(
         (Path(folder) / "settings.json").write_text(
             FactorSettings(**settings.model_dump(include=set(FactorSettings.model_fields))).model_dump_json(indent=2)
         )
-        lake.write_model("factors", folder, **{TOKENIZED_BY: lake.manifest(ITEMS)[TOKENIZED_BY]})
+        lake.write_model("factors", folder, **one_run, **{TOKENIZED_BY: lake.manifest(ITEMS)[TOKENIZED_BY]})
 
 
 def counted(side: Side, id_column: str) -> DataFrame:

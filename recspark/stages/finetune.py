@@ -25,7 +25,13 @@ from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.models.adaptation import trainable
 from recspark.models.retriever import Factors, save_retriever
-from recspark.stages.provenance import FACTORS, TOKENIZED_BY, require_same_tokens, tokenized_by
+from recspark.stages.provenance import (
+    FACTORS,
+    TOKENIZED_BY,
+    require_one_factorization,
+    require_same_tokens,
+    tokenized_by,
+)
 from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEMS, TRAINING_EXAMPLES, TRAINING_LOG, USER_FACTORS
 from recspark.training import checkpoint
 from recspark.training.launcher import LaunchSettings, launch
@@ -68,6 +74,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     settings, base = config.finetune, str(Path(config.encoder.path).absolute())
     factors_path, factors_hash = lake.read_model("factors")
     tokens = tokenized_by(config.encoder)
+    require_one_factorization(lake, "finetune")
     require_same_tokens(lake, "finetune", tokens, "the configuration")
     require_same_tokens(lake, "finetune", lake.model_manifest("factors").get(TOKENIZED_BY, {}), "the model factors")
     factors = Factors.load(local_folder(factors_path))

@@ -9,10 +9,11 @@ from typing import Any
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.encoder import EncoderConfig, encoder_hash
-from recspark.tables import ITEMS
+from recspark.tables import ITEM_FACTORS, ITEMS, USER_FACTORS
 
 TOKENIZED_BY = "tokenized_by"  # in the manifests of items, text vectors and models
 FACTORS = "factors"  # in the manifest of the model `retriever`
+FACTORIZATION = "factorization"  # in the manifests of the factor tables and of the model `factors`
 
 
 def tokenized_by(encoder: EncoderConfig) -> dict[str, Any]:
@@ -26,6 +27,16 @@ def require_same_tokens(lake: Lake, stage: str, wanted: dict[str, Any], whose: s
         raise UserError(
             f"{stage}: the items of run date {lake.run_date} were tokenized by another encoder, or to another length, than "
             f"{whose} says; run again from preprocess, or set encoder.path and encoder.max_length as they were"
+        )
+
+
+def require_one_factorization(lake: Lake, stage: str) -> None:
+    """UserError if the factor tables and the model `factors` were not written by one run of factorize."""
+    manifests = (lake.manifest(USER_FACTORS), lake.manifest(ITEM_FACTORS), lake.model_manifest("factors"))
+    if len({manifest.get(FACTORIZATION) for manifest in manifests}) > 1:
+        raise UserError(
+            f"{stage}: user_factors, item_factors and the model factors of run date {lake.run_date} are of different runs, one of "
+            "them cut short; run again from factorize"
         )
 
 

@@ -12,9 +12,10 @@ from recspark.lake import Lake
 from recspark.models.encoder import load_encoder
 from recspark.stages import factorize, provenance
 from recspark.stages.text_vectors import text_vectors
-from recspark.tables import BASE_TEXT_VECTORS, ITEMS
+from recspark.tables import BASE_TEXT_VECTORS, ITEM_FACTORS, ITEMS, USER_FACTORS
 from tests.preprocess_world import World
 from tests.tiny_encoder import make_tiny_encoder
+from tests.vector_world import table_frame
 
 
 @pytest.fixture
@@ -55,6 +56,23 @@ def test_a_retriever_of_an_earlier_factorization(lake: Lake, tmp_path: Path) -> 
     lake.write_model("factors", tmp_path / "model")
     with pytest.raises(UserError, match="belongs to an earlier factorization; run again from finetune"):
         provenance.require_same_factors(lake, "embed")
+
+
+def test_factor_tables_of_a_run_that_was_cut_short(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+
+    def factorized(run: str, whole: bool = True) -> None:
+        about = {provenance.FACTORIZATION: run}
+        lake.write(table_frame(spark, USER_FACTORS, [(1, 1, [0.5])]), USER_FACTORS, **about)
+        lake.write(table_frame(spark, ITEM_FACTORS, [(1, 1, 1.0, [0.5], [0.5])]), ITEM_FACTORS, **about)
+        if whole:
+            lake.write_model("factors", tmp_path / "model", **about)
+
+    factorized("first")
+    provenance.require_one_factorization(lake, "finetune")
+    factorized("second", whole=False)
+    with pytest.raises(UserError, match="are of different runs, one of them cut short; run again from factorize"):
+        provenance.require_one_factorization(lake, "finetune")
 
 
 def test_weights_that_break_off(tiny_encoder: Path, tmp_path: Path) -> None:
