@@ -39,7 +39,8 @@ class FactorizeConfig(FactorSettings):
     iterations: int = Field(8, ge=1, description="rounds of a user and an item solve")
     prior_ridge: float = Field(5.0, gt=0, description="ridge of the map from text vectors to item vectors")
     exposure: bool = Field(
-        True, description="pairs of an item and a user who was gone before it first appeared are not counted as not met"
+        True,
+        description="users gone before an item appeared do not count as having passed it over; for lists of today, not for a random split",
     )
     blocks: int = Field(
         8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory"
