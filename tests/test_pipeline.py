@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from recspark.config import load
 from recspark.pipeline import PIPELINE, STAGES, Deployment
 from recspark.tables import TABLES
 
@@ -37,3 +40,10 @@ def test_each_stage_has_a_section_of_its_own_in_the_deployment():
 
 def test_each_stage_says_what_it_is_for():
     assert all((stage.__doc__ or "").startswith(f"{name}: ") for name, stage in STAGES.items())
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "conf").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_configuration_that_is_shipped_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("RECSPARK_DATASETS", "RECSPARK_SPLITS"):
+        monkeypatch.setenv(name, "/somewhere")
+    load(path, Deployment)
