@@ -112,21 +112,15 @@ class Lake:
 
         Raises UserError if it is not there or has other columns.
         """
-        if not self.has(table, run_date):
-            raise UserError(
-                f"table {table.name} of run date {run_date or self.run_date} is not in the lake {self.root}; "
-                f"run the stage that writes it first (recspark run --to …), or give --run-date"
-                + (f"; it has {', '.join(map(str, self.run_dates(table)))}" if self.run_dates(table) else "")
-            )
-        path = self.table_path(table, run_date)
-        self.traffic.append(Traffic("read", table.name, self.manifest(table, run_date)["rows"], path))
+        rows, path = self.manifest(table, run_date)["rows"], self.table_path(table, run_date)
+        self.traffic.append(Traffic("read", table.name, rows, path))
         return check(spark.read.parquet(path), table)
 
     def write(self, df: DataFrame, table: Table, **about: Any) -> DataFrame:
         """Stage the frame, check its rows, then put it in the place of the table's run date by one rename.
 
-        about: goes into the manifest. Returns what was written, read back. Raises UserError if columns, nulls or the key break the table's contract;
-        nothing is published then.
+        about: goes into the manifest. Returns what was written, read back. Raises UserError if columns, nulls or the key
+        break the table's contract; nothing is published then.
         """
         began = time.time()
         staged = f"_scratch/run_date={self.run_date}/staging/{table.name}-{uuid.uuid4().hex}"
@@ -140,7 +134,16 @@ class Lake:
         return check(df.sparkSession.read.parquet(self.table_path(table)), table)
 
     def manifest(self, table: Table, run_date: datetime.date | None = None) -> dict[str, Any]:
-        """The manifest of a table's run date."""
+        """The manifest of a table's run date.
+
+        Raises UserError if it is not there.
+        """
+        if not self.has(table, run_date):
+            raise UserError(
+                f"table {table.name} of run date {run_date or self.run_date} is not in the lake {self.root}; "
+                f"run the stage that writes it first (recspark run --to …), or give --run-date"
+                + (f"; it has {', '.join(map(str, self.run_dates(table)))}" if self.run_dates(table) else "")
+            )
         return self._get_json(f"{self._partition(table.name, run_date)}/{MANIFEST}")
 
     # ---- models

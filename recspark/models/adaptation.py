@@ -39,8 +39,7 @@ class Full(Settings):
             parameter.requires_grad = True
         if not self.embeddings:
             freeze(encoder.backbone.get_input_embeddings())
-        if isinstance(pooler := getattr(encoder.backbone, "pooler", None), nn.Module):
-            freeze(pooler)  # mean pooling goes round it: it never gets a gradient, and ranks would wait for one
+        freeze_pooler(encoder)
 
     def merge(self, encoder: TextEncoder) -> None:
         """Nothing was added."""
@@ -94,12 +93,7 @@ class Lora(Settings):
             raise UserError(
                 f"finetune.adaptation.targets {list(self.targets)} match no linear map; names end in {ends}"
             )
-        settings = LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            target_modules=chosen,
-            lora_dropout=0.0,
-        )
+        settings = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=chosen, lora_dropout=0.0)
         encoder.backbone = get_peft_model(encoder.backbone, settings)
 
     def merge(self, encoder: TextEncoder) -> None:
@@ -114,17 +108,11 @@ class BitFit(Settings):
 
     def apply(self, encoder: TextEncoder) -> None:
         """Raises UserError if the encoder has no bias terms."""
-        freeze(encoder)
-        # The pooler's is left out: mean pooling goes round it.
-        biases = [
-            parameter
-            for name, parameter in encoder.backbone.named_parameters()
-            if name.endswith("bias") and not name.startswith("pooler.")
-        ]
-        if not biases:
+        for name, parameter in encoder.backbone.named_parameters():
+            parameter.requires_grad = name.endswith("bias")
+        freeze_pooler(encoder)
+        if not trainable(encoder):
             raise UserError(f"finetune.adaptation bitfit: {type(encoder.backbone).__name__} has no bias terms")
-        for parameter in biases:
-            parameter.requires_grad = True
 
     def merge(self, encoder: TextEncoder) -> None:
         """Nothing was added."""
@@ -137,6 +125,12 @@ def freeze(module: nn.Module) -> None:
     """None of the module's parameters learn."""
     for parameter in module.parameters():
         parameter.requires_grad = False
+
+
+def freeze_pooler(encoder: TextEncoder) -> None:
+    """Mean pooling goes round a model's pooler: it never gets a gradient, and ranks would wait for one."""
+    if isinstance(pooler := getattr(encoder.backbone, "pooler", None), nn.Module):
+        freeze(pooler)
 
 
 def layer_stack(backbone: nn.Module) -> nn.ModuleList:

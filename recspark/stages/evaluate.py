@@ -107,14 +107,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     fold_in = history_folding(interactions.join(judged, "user_id", "left_semi"), config, scratch)
     models = [
         *(Model(b.kind, learned[b.kind].users, (f"knows_{b.kind}",), b.slices) for b in settings.baselines),
-        Model(
-            "text_before",
-            keep(fold_in(priors(factors)), f"{scratch}/before"),
-        ),
-        Model(
-            "text_after",
-            keep(fold_in(priors(items)), f"{scratch}/after"),
-        ),
+        Model("text_before", keep(fold_in(priors(factors)), f"{scratch}/before")),
+        Model("text_after", keep(fold_in(priors(items)), f"{scratch}/after")),
         Model("full", user_vectors),
     ]
     trials = tuple(Trial(model.name, name) for model in models for name in model.slices)

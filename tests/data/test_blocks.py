@@ -3,92 +3,9 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from recspark.data import solves
-from recspark.data.blocks import Links, from_blocks, keep, map_blocks, map_rows, sum_matrices, to_blocks, unpack
-from recspark.models.factors import FactorSettings, Rows, row_penalty, solve_rows
-
-K = 3
-SETTINGS = FactorSettings(embedding_size=K, unobserved_weight=0.2, regularization=0.1, frequency_exponent=1.0)
-
-
-def checkerboard(users: int = 6, items: int = 5) -> pd.DataFrame:
-    """User u has met item i when u + i is even; the last item is met by nobody."""
-    pairs = [(f"u{u}", i, 1.0 + u) for u in range(users) for i in range(items - 1) if (u + i) % 2 == 0]
-    return pd.DataFrame(pairs, columns=["user_id", "item_id", "weight"])
-
-
-def vector_table(ids: list, seed: int) -> pd.DataFrame:
-    drawn = np.random.default_rng(seed).normal(size=(len(ids), K)).astype(np.float32)
-    return pd.DataFrame({"id": ids, "vector": [v.tolist() for v in drawn]})
-
-
-def dense_solve(
-    pairs: pd.DataFrame, rows: list, row: str, column: str, vectors: pd.DataFrame, exposure: list[float]
-) -> np.ndarray:
-    """The same half-step on one machine, from a dense matrix."""
-    matrix = (
-        pairs.pivot(index=row, columns=column, values="weight")
-        .reindex(index=rows, columns=vectors.id)
-        .fillna(0)
-        .to_numpy()
-    )
-    source = np.stack(list(vectors.vector)).astype(np.float32)
-    indices = [np.flatnonzero(r) for r in matrix]
-    indptr = np.cumsum([0, *map(len, indices)]).astype(np.int64)
-    weights = np.concatenate([r[i] for r, i in zip(matrix, indices, strict=True)]).astype(np.float32)
-    dense = Rows(indptr, np.concatenate(indices), weights, source, np.ones(len(rows), np.float32))
-    penalty = row_penalty(dense.counts, np.float64(sum(exposure)), SETTINGS)
-    gram = (source.T * np.array(exposure)) @ source.astype(float)
-    return solve_rows(dense, gram, penalty, None, SETTINGS.unobserved_weight)
-
-
-@pytest.mark.parametrize("blocks", [1, 3])
-def test_fold_in_equals_the_dense_solve_over_the_items_that_somebody_met(spark: SparkSession, tmp_path, blocks: int):
-    pairs, items = checkerboard(), vector_table(list(range(5)), 0)
-    known = items.rename(columns={"id": "item_id"}).assign(interactions=[3, 3, 3, 3, 0], exposure=[1, 1, 0.5, 0.25, 1])
-    found = solves.fold_in(
-        spark.createDataFrame(pairs),
-        spark.createDataFrame(known),
-        SETTINGS,
-        blocks,
-        str(tmp_path),
-    )
-    users = [f"u{u}" for u in range(6)]
-    vectors = {r.user_id: r.vector for r in found.collect()}
-    np.testing.assert_allclose(
-        [vectors[u] for u in users],
-        dense_solve(pairs, users, "user_id", "item_id", items[:4], [1, 1, 0.5, 0.25]),
-        atol=1e-5,
-    )
-
-
-def test_item_solve_weighs_the_unobserved_by_exposure_and_keeps_the_unmet_out_of_the_gram(
-    spark: SparkSession, tmp_path
-):
-    pairs, users, priors = (
-        checkerboard(),
-        vector_table([f"u{u}" for u in range(6)], 1),
-        vector_table(list(range(5)), 2),
-    )
-    exposure = np.array([1, 0.5, 0.25, 0.75, 1])
-    items = spark.createDataFrame(pd.DataFrame({"item_id": range(5), "exposure": exposure}))
-    links = Links(spark.createDataFrame(pairs), items, 3, str(tmp_path))
-    user_blocks = to_blocks(spark.createDataFrame(users), links.user_index, "id")
-    known = to_blocks(spark.createDataFrame(priors), links.item_index, "id")
-    gram = solves.gram_of_blocks(user_blocks, K)
-    solved = keep(solves.solve_side(links.items, user_blocks, gram, 6, SETTINGS, known), str(tmp_path / "solved"))
-    rows = {r.item_id: r.vector for r in from_blocks(solved, links.item_index, "item_id", K).collect()}
-    np.testing.assert_allclose(rows[4], priors.vector[4], atol=1e-6)
-    source = np.stack(list(users.vector)).astype(float)
-    for item in range(4):
-        mine = pairs[pairs.item_id == item].set_index("user_id").weight.reindex(users.id).fillna(0).to_numpy()
-        lam = 0.1 * ((mine > 0).sum() + 0.2 * 6 * exposure[item])
-        left = 0.2 * exposure[item] * source.T @ source + (source.T * mine) @ source + lam * np.eye(K)
-        expected = np.linalg.solve(left, mine @ source + lam * np.array(priors.vector[item]))
-        np.testing.assert_allclose(rows[item], expected, atol=1e-5)
-    met = np.array([rows[i] for i in range(4)])
-    np.testing.assert_allclose(solves.gram_of(solved, K), (met.T * exposure[:4]) @ met, atol=1e-5)
-    assert solves.exposed(links.items) == 2.5
+from recspark.data.blocks import Links, from_blocks, map_blocks, map_rows, sum_matrices, to_blocks, unpack
+from recspark.models.factors import Rows
+from tests.data.checkerboard import K, checkerboard, vector_table
 
 
 def test_each_row_sees_the_vectors_of_its_columns(spark: SparkSession, tmp_path):
@@ -147,17 +64,3 @@ def test_blocks_and_rows_are_each_others_inverse(spark: SparkSession, tmp_path):
     doubled = map_blocks(blocks, lambda row: (2 * unpack(row.matrix, K)).tobytes())
     twice = {r.item_id: r.vector for r in from_blocks(doubled, links.item_index, "item_id", K).collect()}
     np.testing.assert_allclose(twice[300], 2 * np.array(back[300]))
-
-
-def test_events_of_one_pair_add_their_weights(spark: SparkSession):
-    rows = [
-        ("u", "a", 1.0, "train"),
-        ("u", "a", 2.5, "train"),
-        ("u", "b", 1.0, "test"),
-        ("u", "c", 1.0, "valid"),
-    ]
-    events = spark.createDataFrame(rows, "user_id string, item_id string, weight double, split string")
-    assert sorted(solves.interaction_pairs(events, ("train", "valid")).collect()) == [
-        ("u", "a", 3.5),
-        ("u", "c", 1.0),
-    ]

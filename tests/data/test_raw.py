@@ -1,6 +1,5 @@
 """Raw files come in under our names, with their values as they were."""
 
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,20 +9,8 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
 from recspark.data.raw import InteractionColumns, RawInteractions, RawItems, read_interactions, read_items
-from recspark.data.sources import RawTable, Source, open_files, source_views
 from recspark.errors import UserError
-
-Write = Callable[[str, str], str]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def write_text(name: str, text: str) -> str:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        return str(tmp_path / name)
-
-    return write_text
+from tests.data.conftest import Write
 
 
 def test_csv_ids_come_as_they_are_written(spark: SparkSession, write: Write) -> None:
@@ -32,11 +19,6 @@ def test_csv_ids_come_as_they_are_written(spark: SparkSession, write: Write) -> 
         spark, RawInteractions(path=path, format="csv", columns=InteractionColumns(order="order"))
     )
     assert frame.collect() == [("007", "1.0", "1")]
-
-
-def test_csv_reads_doubled_quotes(spark: SparkSession, write: Write) -> None:
-    frame = open_files(spark, "here", write("a.csv", 'id,title\n1,"""Great"", she said"\n'), "csv", {})
-    assert frame.collect() == [("1", '"Great", she said')]
 
 
 def test_json_ids_keep_their_type_also_beyond_64_bits(spark: SparkSession, write: Write) -> None:
@@ -67,20 +49,6 @@ def test_items_bring_text_fields_attributes_and_the_row(spark: SparkSession, wri
     assert row.row == '{"item_id":"a","name":"Red","tags":["x","y"],"year":null}'
 
 
-def test_sql_joins_sources_and_leaves_no_view_behind(spark: SparkSession, write: Write) -> None:
-    sources = {
-        "films": Source(path=write("f.csv", "id,title\n1,Red\n2,Blue\n"), format="csv"),
-        "plots": Source(path=write("p.jsonl", '{"film": "1", "plot": "Long."}\n'), format="jsonl"),
-    }
-    table = RawItems(
-        sql="SELECT id AS item_id, title, plot FROM films LEFT JOIN plots ON id = film", text="{title} {plot}"
-    )
-    with source_views(spark, sources):
-        frame = read_items(spark, table)
-    assert sorted(r.text_fields for r in frame.collect()) == [["Blue", ""], ["Red", "Long."]]
-    assert spark.catalog.listTables() == []
-
-
 def test_every_missing_column_is_named_with_the_nearest(spark: SparkSession, write: Write) -> None:
     table = RawItems(path=write("i.csv", "id,title\n1,Red\n"), format="csv", text="{titel} {colour}")
     with pytest.raises(UserError) as caught:
@@ -90,24 +58,6 @@ def test_every_missing_column_is_named_with_the_nearest(spark: SparkSession, wri
     assert "lacks column 'titel' (preprocess.items.text); did you mean 'title'?" in message
     assert "lacks column 'colour' (preprocess.items.text);" in message
     assert message.endswith("it has [id, title]")
-
-
-def test_files_with_other_headers_in_one_folder_are_refused(spark: SparkSession, write: Write) -> None:
-    write("two/a.csv", "id,title\n1,a\n")
-    folder = str(Path(write("two/b.csv", "title,id\nb,2\n")).parent)
-    with pytest.raises(Exception, match="CSV header does not conform to the schema"):
-        open_files(spark, "here", folder, "csv", {}).collect()
-
-
-@pytest.mark.parametrize("origin", [{}, {"path": "a", "sql": "SELECT 1"}])
-def test_a_table_has_one_origin(origin: dict[str, str]) -> None:
-    with pytest.raises(ValidationError, match="give one of path and sql"):
-        RawTable(**origin)  # type: ignore[arg-type]
-
-
-def test_inferring_csv_types_is_refused() -> None:
-    with pytest.raises(ValidationError, match="007"):
-        Source(path="a", format="csv", options={"inferSchema": "true"})
 
 
 def test_a_bad_template_is_a_settings_error() -> None:

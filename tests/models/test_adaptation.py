@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaModel
 
 from recspark.errors import UserError
-from recspark.models.adaptation import Adaptation, LastLayers, Lora, trainable
+from recspark.models.adaptation import Adaptation, BitFit, LastLayers, Lora, trainable
 from recspark.models.encoder import TextEncoder, load_encoder
 
 MEMBERS = typing.get_args(typing.get_args(Adaptation)[0])
@@ -100,3 +100,15 @@ def test_lora_may_be_limited_to_the_top_layers_wherever_the_layers_stand():
     names = [n.removeprefix("backbone.base_model.model.") for n in trainable(encoder)]
     assert names
     assert all(name.startswith("layers.2.") for name in names)
+
+
+def test_an_encoder_without_bias_terms_has_nothing_for_bitfit():
+    config = {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    with pytest.raises(UserError, match="LlamaModel has no bias terms"):
+        BitFit().apply(TextEncoder(LlamaModel(LlamaConfig(**config))))

@@ -1,21 +1,17 @@
 """What the doctor says of a sound deployment, and of each thing that can be wrong with one."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
-from pyspark import cloudpickle
 
 from recspark import doctor, session
 from recspark.config import ConfigError
-from recspark.doctor import cluster, machine
-from recspark.doctor.checkup import Caution, Checkup
+from recspark.doctor.checkup import Checkup
 from recspark.errors import UserError
+from tests.doctor.visit import checkup
 
 NAMES = [name for name, _ in doctor.CHECKS]
 
@@ -148,103 +144,6 @@ def test_lake_keeps_what_it_has(practice):
     practice.visit()
     assert [p for p in Path(practice.raw["lake"]).rglob("*") if p.is_file()] == [kept]
     assert not (Path(practice.raw["lake"]) / "_scratch").exists()
-
-
-# ---- one check
-
-
-def checkup(**settings: Any) -> Checkup:
-    """A visit of which a check sees only these settings."""
-    finetune = SimpleNamespace(
-        **{"reader": "arrow", "launcher": "local", "threads_per_process": 1, **settings.get("finetune", {})}
-    )
-    spark = SimpleNamespace(master="local[2]", driver_memory="2g")
-    return Checkup(SimpleNamespace(finetune=finetune, spark=spark, lake="lake"), SimpleNamespace(root="/"))  # type: ignore[arg-type]
-
-
-def test_old_java_is_told(monkeypatch, tmp_path):
-    java = tmp_path / "bin/java"
-    java.parent.mkdir()
-    java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
-    java.chmod(0o755)
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    with pytest.raises(UserError, match=r"is Java 11.0.2; Spark needs 17 or 21"):
-        machine.java(checkup())
-
-
-def test_numpy_2_beside_pyarrow_14_is_told(monkeypatch):
-    monkeypatch.setattr(machine, "version", {"numpy": "2.1.0", "pyarrow": "14.0.2"}.get)
-    with pytest.raises(UserError, match=r"pyarrow 14.0.2 was built for numpy 1 and numpy is 2.1.0"):
-        machine.packages(checkup())
-
-
-def test_petastorm_that_does_not_load_is_told_if_it_is_to_read(monkeypatch):
-    monkeypatch.setitem(sys.modules, "petastorm.reader", None)
-    assert "torch" in machine.packages(checkup())
-    with pytest.raises(UserError, match=r"set finetune.reader: arrow"):
-        machine.packages(checkup(finetune={"reader": "petastorm"}))
-
-
-def test_memory_is_set_against_driver_and_tasks(monkeypatch):
-    for free, state in ((16, str), (3, Caution), (1, UserError)):
-        monkeypatch.setattr(machine, "free_memory", lambda free=free: free * machine.GIB)
-        if state is UserError:
-            with pytest.raises(UserError, match=r"1.0 GiB free, and spark.driver_memory is 2g"):
-                machine.memory(checkup())
-        else:
-            assert type(machine.memory(checkup())) is state
-
-
-def test_full_disk_is_told(monkeypatch):
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: SimpleNamespace(free=machine.GIB))
-    with pytest.raises(UserError, match=r"only 1.0 GiB for temporary files .* and 1.0 GiB for the lake"):
-        machine.disk(checkup())
-
-
-@pytest.mark.parametrize(("amount", "count"), [("2g", 2 * 2**30), ("512m", 2**29), ("2048", 2**31), ("1T", 2**40)])
-def test_amounts_are_sparks(amount, count):
-    assert machine.in_bytes(amount) == count
-
-
-@pytest.mark.parametrize(
-    ("master", "slots"), [("local", 1), ("local[4]", 4), ("local[3,2]", 3), ("local[*]", machine.cores())]
-)
-def test_local_masters_have_so_many_slots(master, slots):
-    assert machine.local_slots(master) == slots
-
-
-def test_ranks_with_more_threads_than_cores_are_a_caution(spark):
-    visit = checkup(finetune={"launcher": "horovod", "threads_per_process": 4})
-    visit.started = spark
-    found = cluster.threads(visit)
-    assert isinstance(found, Caution)
-    assert "a rank holds 1 core; set finetune.threads_per_process=1" in found
-
-
-def test_host_that_differs_is_told_in_what():
-    here = {name: cluster.version(name) for name in cluster.COMPARED}
-    same = {"host": "h", "python": tuple(sys.version_info[:2]), "versions": here, "missing": []}
-    assert cluster.differences(same) == []
-    other = {
-        **same,
-        "python": (3, 9),
-        "versions": {**here, "numpy": "1.0", "torch": None},
-        "missing": ["recspark"],
-    }
-    assert [line.partition(",")[0] for line in cluster.differences(other)] == [
-        "h runs Python 3.9",
-        "h has no recspark",
-        "h has numpy 1.0",
-        "h has no torch",
-    ]
-
-
-def test_probe_runs_where_recspark_is_missing():
-    probe = cloudpickle.dumps(cluster.probe_of(["numpy", "nothing"], ["recspark_is_not_here", "json"], "/"))
-    code = "import pickle, sys; sys.modules['recspark'] = None; print(next(pickle.load(sys.stdin.buffer)([])))"
-    said = subprocess.run([sys.executable, "-c", code], input=probe, capture_output=True, check=True).stdout.decode()
-    assert "'missing': ['recspark_is_not_here']" in said
-    assert "'nothing': None" in said
 
 
 def test_check_that_breaks_is_told_and_breaks_no_other():
