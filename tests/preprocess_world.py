@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from recspark.config import parse
 from recspark.errors import UserError
 from recspark.lake import Lake
+from recspark.models.encoder import EncoderConfig
 from recspark.stages import preprocess
 from recspark.tables import INTERACTIONS, ITEMS, REJECTS, USERS
 
@@ -58,7 +59,10 @@ class World:
     def run(self, *overrides: str) -> None:
         config = parse({**self.settings}, preprocess.PreprocessConfig, list(overrides))
         deployment: Any = SimpleNamespace(
-            preprocess=config, encoder=self.encoder, candidates=SimpleNamespace(top_k=self.top_k), seed=42
+            preprocess=config,
+            encoder=EncoderConfig(**vars(self.encoder)),
+            candidates=SimpleNamespace(top_k=self.top_k),
+            seed=42,
         )
         preprocess.run(self.spark, self.lake, deployment)
 

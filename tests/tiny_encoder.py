@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.:()'"
@@ -29,4 +29,16 @@ def make_tiny_encoder(folder: Path, layers: int = 2, seed: int = 0) -> Path:
         max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def make_tiny_decoder(folder: Path, seed: int = 0) -> Path:
+    """As make_tiny_encoder, but a GPT-2 with a byte-level tokenizer that has nothing to pad with."""
+    tokens = ["<|end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>").save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = GPT2Config(vocab_size=len(tokens), n_embd=16, n_layer=2, n_head=2, n_positions=64)
+    GPT2Model(config).save_pretrained(folder)
     return folder

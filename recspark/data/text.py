@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from html.entities import html5
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 from pyspark.sql import functions as F
@@ -45,7 +45,20 @@ STRAY_JOINER = re.compile(
     "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff])[\u200c\u200d]"
 )
 
-LoadTokenizer = Callable[[str, int], Any]
+
+class Reading(Protocol):
+    """What the tokens of a text depend on beside the tokenizer: the settings of an encoder, hashable."""
+
+    @property
+    def max_length(self) -> int: ...
+
+    @property
+    def passage_prefix(self) -> str: ...
+
+    def __hash__(self) -> int: ...
+
+
+LoadTokenizer = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -140,9 +153,9 @@ def text_hash(text: str) -> str:
 
 
 @cache
-def tokenizer_of(load: LoadTokenizer, path: str, max_length: int) -> Any:
+def tokenizer_of(load: LoadTokenizer, encoder: Reading) -> Any:
     """The tokenizer, loaded once a Python worker."""
-    return load(path, max_length)
+    return load(encoder)
 
 
 def tokenise(tokenizer: Any, texts: list[str], max_length: int) -> list[list[int]]:
@@ -156,21 +169,22 @@ def tokenise(tokenizer: Any, texts: list[str], max_length: int) -> list[list[int
     return list(tokenizer(cut, truncation=True, max_length=max_length, add_special_tokens=True)["input_ids"])
 
 
-def text_preparer(text: Template, title: Template, load: LoadTokenizer, path: str, max_length: int) -> Any:
+def text_preparer(text: Template, title: Template, load: LoadTokenizer, encoder: Reading) -> Any:
     """An Arrow UDF: (text fields array<string>, title fields array<string>) -> struct of PREPARED.
 
-    `load(path, max_length)` gives the encoder's tokenizer; it is called in the Python workers, once each. Text is ""
-    where all its fields are empty; an empty title is the beginning of the text.
+    `load(encoder)` gives the encoder's tokenizer; it is called in the Python workers, once each. Text is "" where all its
+    fields are empty; an empty title is the beginning of the text. The prefix is in the tokens alone.
     """
 
     @F.pandas_udf(PREPARED)  # type: ignore[call-overload]
     def prepare(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
-        tokenizer = tokenizer_of(load, path, max_length)
+        tokenizer = tokenizer_of(load, encoder)
         for text_fields, title_fields in batches:
             texts = [filled(text, fields) for fields in text_fields]
             titles = [filled(title, fields) or text[:80] for fields, text in zip(title_fields, texts, strict=True)]
             hashes = [text_hash(text) for text in texts]
-            tokens = tokenise(tokenizer, texts, max_length)
+            prefixed = [encoder.passage_prefix + text for text in texts]
+            tokens = tokenise(tokenizer, prefixed, encoder.max_length)
             yield pd.DataFrame({"title": titles, "text": texts, "text_hash": hashes, "token_ids": tokens})
 
     return prepare

@@ -36,7 +36,7 @@ def executors(checkup: Checkup) -> str:
     timer = threading.Timer(PATIENCE, context.cancelAllJobs)
     timer.start()
     try:
-        ask = probe_of(COMPARED, modules, absolute(checkup.deployment.encoder.path))
+        ask = probe_of(COMPARED, modules, folder_here(checkup.deployment.encoder.path))
         answers = context.parallelize(range(slots), slots).mapPartitions(ask).collect()
     except Exception as error:
         if not timer.is_alive():
@@ -55,7 +55,7 @@ def executors(checkup: Checkup) -> str:
 
 
 def probe_of(
-    packages: Iterable[str], modules: Iterable[str], encoder: str
+    packages: Iterable[str], modules: Iterable[str], encoder: str | None
 ) -> Callable[[Iterable[int]], Iterator[dict[str, Any]]]:
     """A function for mapPartitions. It is sent whole and needs nothing of recspark, which may be what is missing there."""
 
@@ -79,15 +79,15 @@ def probe_of(
             "versions": versions,
             "missing": [name for name in modules if importlib.util.find_spec(name) is None],
             "threads": os.environ.get("OMP_NUM_THREADS"),
-            "encoder": "://" in encoder or Path(encoder).is_dir(),
+            "encoder": encoder is None or Path(encoder).is_dir(),
         }
 
     return probe
 
 
-def absolute(path: str) -> str:
-    """As the driver means it, wherever a worker stands."""
-    return path if "://" in path else str(Path(path).absolute())
+def folder_here(path: str) -> str | None:
+    """The folder as the driver means it, wherever a worker stands; None for what each worker fetches itself."""
+    return str(Path(path).absolute()) if Path(path).is_dir() else None
 
 
 def differences(probe: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from recspark.data import raw
 from recspark.data.sources import RawTable, file_errors, source_views
 from recspark.doctor.checkup import Checkup
 from recspark.errors import UserError
-from recspark.lake import local_folder
+from recspark.stages.base_encoder import base_encoder
 
 
 def lake(checkup: Checkup) -> str:
@@ -53,16 +53,18 @@ def encoder(checkup: Checkup) -> str:
     """Loads it as the run will, and encodes a text."""
     import torch
 
-    from recspark.models.encoder import load_encoder, load_tokenizer, pad
+    from recspark.models.encoder import PRETRAINED, load_encoder, load_tokenizer, pad
 
-    settings = checkup.deployment.encoder
+    if checkup.deployment.encoder.path == PRETRAINED and not checkup.lake.model_dates("pretrained"):
+        return "the stage pretrain will make it"
+    settings = base_encoder(checkup.lake, checkup.deployment.encoder)
     absent = [probe["host"] for probe in checkup.probes if not probe["encoder"]]
     if absent:
         raise UserError(
             f"encoder.path {settings.path} is not on {', '.join(absent)}; put it there, or on storage that all share"
         )
-    folder = local_folder(settings.path)
-    tokenizer, model = load_tokenizer(folder, settings.max_length), load_encoder(folder)
+    tokenizer = load_tokenizer(settings.path, settings.max_length, settings.trust_remote_code)
+    model = load_encoder(settings.path, settings.pooling, settings.trust_remote_code)
     tokens = tokenizer(["a text"])["input_ids"][0]
     with torch.inference_mode():
         vector = model(*pad([tokens]))[0]

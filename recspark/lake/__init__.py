@@ -97,7 +97,14 @@ class Lake:
 
     def run_dates(self, table: Table) -> list[datetime.date]:
         """Dates that a table has, oldest first."""
-        selector = pafs.FileSelector(f"{self.base}/{table.name}", allow_not_found=True)
+        return self._dates(table.name)
+
+    def model_dates(self, name: str) -> list[datetime.date]:
+        """Dates of which a model is there, oldest first."""
+        return [date for date in self._dates(f"models/{name}") if self.has_model(name, date)]
+
+    def _dates(self, folder: str) -> list[datetime.date]:
+        selector = pafs.FileSelector(f"{self.base}/{folder}", allow_not_found=True)
         names = [i.base_name for i in self.fs.get_file_info(selector)]
         return sorted(datetime.date.fromisoformat(n[9:]) for n in names if re.fullmatch(r"run_date=\d{4}-\d\d-\d\d", n))
 

@@ -3,7 +3,6 @@
 Shapes: B texts, L tokens, H the encoder's hidden size.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,22 +16,41 @@ from torch import Tensor, nn
 
 from recspark.config import Settings
 from recspark.errors import UserError
+from recspark.models.model_folder import model_folder
+from recspark.models.pooling import Pooling, pool, pooling_of
+
+PRETRAINED = "lake:pretrained"
 
 
 class EncoderConfig(Settings):
-    """Which pre-trained encoder reads the item texts."""
+    """Which pre-trained model reads the item texts, and how."""
 
-    path: str = Field(description="a transformers model directory with its tokenizer")
+    path: str = Field(
+        PRETRAINED,
+        description="a transformers model directory with its tokenizer, a URI of one, or a hub name (org/model); if not set, "
+        "the newest model that the stage pretrain made",
+    )
     max_length: int = Field(64, ge=4, le=8192, description="tokens a text is truncated to, special tokens included")
     tokens_per_batch: int = Field(2048, ge=1, description="padded tokens of one batch when texts are encoded")
+    pooling: Pooling | None = Field(
+        None, description="mean | cls | max | last_token; if not set, what the model's folder says, else mean"
+    )
+    passage_prefix: str = Field(
+        "", description="put before every item text, where the model wants it, such as 'passage: '"
+    )
+    query_prefix: str = Field(
+        "", description="put before every search query, where the model wants it, such as 'query: '"
+    )
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
 
 
 class TextEncoder(nn.Module):
-    """Mean-pooled, unit-length text vectors of a transformers encoder."""
+    """Pooled, unit-length text vectors of a transformers model: an encoder like BERT or a decoder like GPT-2."""
 
-    def __init__(self, backbone: nn.Module):
+    def __init__(self, backbone: nn.Module, pooling: Pooling = "mean"):
         super().__init__()
         self.backbone: Any = backbone  # a transformers or peft model
+        self.pooling = pooling
 
     @property
     def embedding_size(self) -> int:
@@ -41,14 +59,7 @@ class TextEncoder(nn.Module):
     def forward(self, token_ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """(B, L) int64 token ids and their 0/1 mask -> (B, H) float32 of unit length."""
         states_BLH = self.backbone(input_ids=token_ids_BL, attention_mask=mask_BL).last_hidden_state
-        return mean_pool(states_BLH.float(), mask_BL)
-
-
-def mean_pool(states_BLH: Tensor, mask_BL: Tensor) -> Tensor:
-    """Mean over a text's tokens, scaled to unit length (Reimers and Gurevych 2019, Sentence-BERT)."""
-    weights = mask_BL.unsqueeze(-1).to(states_BLH.dtype)
-    mean = (states_BLH * weights).sum(1) / weights.sum(1).clamp(min=1)
-    return nn.functional.normalize(mean, dim=-1)
+        return nn.functional.normalize(pool(self.pooling, states_BLH.float(), mask_BL), dim=-1)
 
 
 def pad(texts: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
@@ -62,62 +73,60 @@ def pad(texts: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
     return token_ids, mask
 
 
-def load_encoder(path: str | Path) -> TextEncoder:
+def load_encoder(path: str | Path, pooling: Pooling | None = None, trust_remote_code: bool = False) -> TextEncoder:
     """The encoder of a model directory, from safetensors, in evaluation mode and float32.
 
-    Raises UserError if the directory holds no readable model.
+    pooling: as the folder says, if None. Raises UserError if the directory holds no readable model, or one that needs a
+    decoder's input beside the text (T5).
     """
     from transformers import AutoModel
     from transformers.utils import logging
 
-    require_model_folder(path)
+    folder = model_folder(path)
     logging.disable_progress_bar()  # a bar for each worker's 50 ms of loading
     try:
-        backbone = AutoModel.from_pretrained(
-            str(path),
+        backbone, report = AutoModel.from_pretrained(
+            str(folder),
             use_safetensors=True,
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=trust_remote_code,
             dtype=torch.float32,
+            output_loading_info=True,
         )
     except Exception as error:
         raise UserError(f"encoder {path} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return TextEncoder(backbone).eval()
+    if backbone.config.is_encoder_decoder:
+        raise UserError(
+            f"encoder {path} is an encoder-decoder ({backbone.config.model_type}); give an encoder or a decoder"
+        )
+    if any(name.startswith("pooler.") for name in report["missing_keys"]):
+        backbone.pooler = None  # it would be random, and no pooling here reads it
+    return TextEncoder(backbone, pooling or pooling_of(folder)).eval()
 
 
-def load_tokenizer(path: str | Path, max_length: int) -> Any:
+def load_tokenizer(path: str | Path, max_length: int, trust_remote_code: bool = False) -> Any:
     """The model directory's own fast tokenizer.
 
     Raises UserError if there is none, or if max_length is more than the model can read.
     """
     from transformers import AutoTokenizer
 
-    require_model_folder(path)
-    limit = json.loads((Path(path) / "config.json").read_text()).get("max_position_embeddings")
-    if limit and max_length > limit:
-        raise UserError(f"encoder.max_length is {max_length}, but {path} reads at most {limit} tokens")
+    folder = model_folder(path)
     try:
-        return AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=trust_remote_code
+        )
     except Exception as error:
         raise UserError(f"the tokenizer of {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if (limit := longest_text(folder)) and max_length > limit:
+        raise UserError(f"encoder.max_length is {max_length}, but {path} reads at most {limit} tokens")
+    return tokenizer
 
 
-def require_model_folder(path: str | Path) -> None:
-    """UserError unless the folder looks like a transformers model with safetensors weights."""
-    folder = Path(path)
-    if not folder.is_dir():
-        raise UserError(f"encoder.path {path} is not a folder; give a transformers model directory")
-    lacking = [name for name in ("config.json", "model.safetensors") if not (folder / name).is_file()]
-    if lacking:
-        raise UserError(f"encoder.path {path} lacks {' and '.join(lacking)}; weights are read from safetensors only")
-
-
-def encoder_hash(path: str | Path) -> str:
-    """Content hash of what decides the vectors: configuration, weights and tokenizer."""
-    digest = hashlib.sha256()
-    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
-        file = Path(path) / name
-        if file.is_file():
-            with file.open("rb") as stream:
-                digest.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+def longest_text(folder: Path) -> int | None:
+    """Tokens that the model has positions for, if their number is fixed. RoBERTa and its kin count them from behind the padding id."""
+    said = json.loads((folder / "config.json").read_text())
+    limit = said.get("max_position_embeddings") or said.get("n_positions")
+    shifted = any(kind in said.get("model_type", "") for kind in ("roberta", "camembert", "mpnet"))
+    before = said.get("pad_token_id", 1) + 1 if shifted else 0
+    return limit - before if limit else None

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
-from recspark.models.encoder import TextEncoder, load_encoder, load_tokenizer
+from recspark.models.encoder import EncoderConfig, TextEncoder, load_encoder, load_tokenizer
 from recspark.models.factors import FactorSettings
+from recspark.models.pooling import pooling_config
 
 
 @dataclass(frozen=True)
@@ -49,24 +50,23 @@ class Retriever(nn.Module):
         return self.head(self.encoder(token_ids_BL, mask_BL))
 
 
-def save_retriever(
-    retriever: Retriever, base: str | Path, max_length: int, settings: FactorSettings, folder: str | Path
-) -> None:
+def save_retriever(retriever: Retriever, base: EncoderConfig, settings: FactorSettings, folder: str | Path) -> None:
     """Write the folder; the tokenizer comes from the base encoder's."""
     target = Path(folder)
     retriever.encoder.backbone.save_pretrained(target, safe_serialization=True)
-    load_tokenizer(base, max_length).save_pretrained(target)
+    save_tokenizer(base, target)
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     described = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (path, kind) in enumerate(modules)
     ]
-    pooling = {"word_embedding_dimension": retriever.encoder.embedding_size, "pooling_mode_mean_tokens": True}
+    prompts = {"query": base.query_prefix, "document": base.passage_prefix}
     files = {
         "modules.json": described,
-        "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
-        "1_Pooling/config.json": pooling,
-        "recspark.json": {"factors": settings.model_dump(), "max_length": max_length},
+        "sentence_bert_config.json": {"max_seq_length": base.max_length, "do_lower_case": False},
+        "config_sentence_transformers.json": {"prompts": prompts, "default_prompt_name": None},
+        "1_Pooling/config.json": pooling_config(retriever.encoder.pooling, retriever.encoder.embedding_size),
+        "recspark.json": {"factors": settings.model_dump(), "max_length": base.max_length},
     }
     for name in ("1_Pooling", "2_Normalize"):
         (target / name).mkdir(exist_ok=True)
@@ -77,6 +77,15 @@ def save_retriever(
         {n: np.ascontiguousarray(t.detach().cpu().numpy(), np.float32) for n, t in head.items()},
         target / "head.safetensors",
     )
+
+
+def save_tokenizer(base: EncoderConfig, target: Path) -> None:
+    """The base encoder's own, with a token to pad with: GPT-2 has none, and others pad in batches."""
+    tokenizer = load_tokenizer(base.path, base.max_length, base.trust_remote_code)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    tokenizer.padding_side = "right"
+    tokenizer.save_pretrained(target)
 
 
 def load_retriever(folder: str | Path) -> Retriever:

@@ -57,7 +57,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     require_same_tokens(lake, "embed", lake.model_manifest("retriever").get(TOKENIZED_BY, {}), "the model retriever")
     require_one_factorization(lake, "embed")
     require_same_factors(lake, "embed")
-    texts = text_vectors(spark, lake, TEXT_VECTORS, items, path, model_hash, config.encoder)
+    # How its vectors are pooled, the retriever's own folder says.
+    retriever = config.encoder.model_copy(update={"path": path, "pooling": None})
+    texts = text_vectors(spark, lake, TEXT_VECTORS, items, retriever, model_hash)
     priors = keep(item_priors(items, texts, path), lake.scratch("embed/priors"))
 
     corrected = correct_items(spark, lake, config, interactions, priors, path)

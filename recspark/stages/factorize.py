@@ -22,6 +22,7 @@ from recspark.data.priors import TextPrior
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.factors import FactorSettings
+from recspark.stages.base_encoder import base_encoder
 from recspark.stages.provenance import FACTORIZATION, TOKENIZED_BY, require_same_tokens, tokenized_by
 from recspark.stages.text_vectors import text_vectors
 from recspark.tables import BASE_TEXT_VECTORS, INTERACTIONS, ITEM_FACTORS, ITEMS, USER_FACTORS
@@ -49,14 +50,14 @@ class FactorizeConfig(FactorSettings):
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read interactions and items; write base_text_vectors, user_factors, item_factors and the model `factors`."""
-    settings, tokens = config.factorize, tokenized_by(config.encoder)
+    settings, encoder = config.factorize, base_encoder(lake, config.encoder)
+    tokens = tokenized_by(encoder)
     items = lake.read(spark, ITEMS)
     require_same_tokens(lake, "factorize", tokens, "the configuration")
     scratch = lake.scratch("factorize")
     interactions = lake.read(spark, INTERACTIONS)
     pairs = solves.interaction_pairs(interactions, solves.LEARNED)
-    encoder = str(Path(config.encoder.path).absolute())
-    base = text_vectors(spark, lake, BASE_TEXT_VECTORS, items, encoder, tokens["encoder"], config.encoder)
+    base = text_vectors(spark, lake, BASE_TEXT_VECTORS, items, encoder, tokens["encoder"])
 
     shares = items.select("item_id")
     if settings.exposure:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.models.adaptation import trainable
 from recspark.models.retriever import Factors, save_retriever
+from recspark.stages.base_encoder import base_encoder
 from recspark.stages.provenance import (
     FACTORS,
     TOKENIZED_BY,
@@ -71,9 +71,9 @@ class FinetuneConfig(TrainingSettings, LaunchSettings):
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read interactions, items, the factor tables and the model `factors`; write training_examples, training_log, `retriever`."""
-    settings, base = config.finetune, str(Path(config.encoder.path).absolute())
+    settings, base = config.finetune, base_encoder(lake, config.encoder)
     factors_path, factors_hash = lake.read_model("factors")
-    tokens = tokenized_by(config.encoder)
+    tokens = tokenized_by(base)
     require_one_factorization(lake, "finetune")
     require_same_tokens(lake, "finetune", tokens, "the configuration")
     require_same_tokens(lake, "finetune", lake.model_manifest("factors").get(TOKENIZED_BY, {}), "the model factors")
@@ -91,7 +91,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         settings.threads_per_process,
     )
     train(spark, lake, job, settings)
-    publish(spark, lake, job, factors, config.encoder.max_length, {TOKENIZED_BY: tokens, FACTORS: factors_hash})
+    publish(spark, lake, job, factors, {TOKENIZED_BY: tokens, FACTORS: factors_hash})
     lake.clear_scratch("finetune")
 
 
@@ -144,9 +144,7 @@ def train(spark: SparkSession, lake: Lake, job: TrainingJob, settings: FinetuneC
         )
 
 
-def publish(
-    spark: SparkSession, lake: Lake, job: TrainingJob, factors: Factors, max_length: int, about: dict[str, Any]
-) -> None:
+def publish(spark: SparkSession, lake: Lake, job: TrainingJob, factors: Factors, about: dict[str, Any]) -> None:
     """The best epoch's parameters, merged into one model, and the log of the training."""
     found = checkpoint.load_last(job.checkpoints)
     if found is None:
@@ -161,5 +159,5 @@ def publish(
     schema = "epoch int, train_loss double, valid_loss double, examples bigint, seconds double"
     lake.write(spark.createDataFrame(rows, schema).coalesce(1), TRAINING_LOG)
     with TemporaryDirectory() as folder:
-        save_retriever(model, job.base, max_length, factors.settings, folder)
+        save_retriever(model, job.base, factors.settings, folder)
         lake.write_model("retriever", folder, **about)

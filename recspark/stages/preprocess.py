@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -25,11 +24,13 @@ from recspark.data.sources import Source, SourceName, file_errors, source_views
 from recspark.data.splits import Provided, Split, Temporal
 from recspark.data.text import text_preparer
 from recspark.errors import UserError
-from recspark.lake import Lake, Traffic, local_folder
+from recspark.lake import Lake, Traffic
+from recspark.stages.base_encoder import base_encoder
 from recspark.stages.provenance import TOKENIZED_BY, tokenized_by
 from recspark.tables import INTERACTIONS, ITEMS, REJECTS, USERS
 
 if TYPE_CHECKING:
+    from recspark.models.encoder import EncoderConfig
     from recspark.pipeline import Deployment
 
 INPUTS = ("raw/interactions", "raw/items", "raw/users")
@@ -107,7 +108,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         require_splits(interactions, settings)
         rejects = [cleaning.rejected(frame, source) for source, frame in judged.by_source.items()]
 
-        lake.write(cleaning.kept(judged.items), ITEMS, **{TOKENIZED_BY: tokenized_by(config.encoder)})
+        lake.write(
+            cleaning.kept(judged.items), ITEMS, **{TOKENIZED_BY: tokenized_by(base_encoder(lake, config.encoder))}
+        )
         lake.write(interactions, INTERACTIONS)
         lake.write(user_table(interactions, judged.users), USERS)
         lake.write(reduce(DataFrame.unionByName, rejects), REJECTS)
@@ -115,13 +118,10 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
 
 def judge(spark: SparkSession, lake: Lake, config: "Deployment", keep: Keep) -> Judged:
     """Raw tables with a reason for each row that cannot stay; items with text and tokens."""
-    settings, encoder = config.preprocess, config.encoder
+    settings, encoder = config.preprocess, base_encoder(lake, config.encoder)
     # The driver loads it first: a model that cannot be read is found before a row is.
-    path = encoder.path if "://" in encoder.path else str(Path(encoder.path).absolute())
-    load_tokenizer(path, encoder.max_length)
-    prepare = text_preparer(
-        settings.items.text_template, settings.items.title_template, load_tokenizer, path, encoder.max_length
-    )
+    load_tokenizer(encoder)
+    prepare = text_preparer(settings.items.text_template, settings.items.title_template, load_tokenizer, encoder)
     with source_views(spark, settings.sources):
         raw_interactions = raw.read_interactions(spark, settings.interactions)
         raw_items = raw.read_items(spark, settings.items)
@@ -140,11 +140,11 @@ def judge(spark: SparkSession, lake: Lake, config: "Deployment", keep: Keep) -> 
     return Judged(items, interactions, users)
 
 
-def load_tokenizer(path: str, max_length: int) -> Any:
+def load_tokenizer(encoder: "EncoderConfig") -> Any:
     """The encoder's own tokenizer; torch comes with it, so it is imported where it is used."""
-    from recspark.models.encoder import load_tokenizer
+    from recspark.models import encoder as models
 
-    return load_tokenizer(local_folder(path), max_length)
+    return models.load_tokenizer(encoder.path, encoder.max_length, encoder.trust_remote_code)
 
 
 def count_rejects(lake: Lake, settings: PreprocessConfig, judged: Judged) -> dict[str, int]:

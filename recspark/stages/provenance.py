@@ -8,7 +8,8 @@ from typing import Any
 
 from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.models.encoder import EncoderConfig, encoder_hash
+from recspark.models.encoder import EncoderConfig
+from recspark.models.model_folder import content_hash
 from recspark.tables import ITEM_FACTORS, ITEMS, USER_FACTORS
 
 TOKENIZED_BY = "tokenized_by"  # in the manifests of items, text vectors and models
@@ -17,8 +18,12 @@ FACTORIZATION = "factorization"  # in the manifests of the factor tables and of 
 
 
 def tokenized_by(encoder: EncoderConfig) -> dict[str, Any]:
-    """The encoder's content and the length texts are cut to."""
-    return {"encoder": encoder_hash(encoder.path), "max_length": encoder.max_length}
+    """The encoder's content and pooling, the length texts are cut to, and what is put before them.
+
+    encoder: with a path that holds, see `base_encoder`.
+    """
+    pooled = f"{content_hash(encoder.path)}-{encoder.pooling}" if encoder.pooling else content_hash(encoder.path)
+    return {"encoder": pooled, "max_length": encoder.max_length, "prefix": encoder.passage_prefix}
 
 
 def require_same_tokens(lake: Lake, stage: str, wanted: dict[str, Any], whose: str) -> None:
@@ -26,7 +31,7 @@ def require_same_tokens(lake: Lake, stage: str, wanted: dict[str, Any], whose: s
     if lake.manifest(ITEMS).get(TOKENIZED_BY) != wanted:
         raise UserError(
             f"{stage}: the items of run date {lake.run_date} were tokenized by another encoder, or to another length, than "
-            f"{whose} says; run again from preprocess, or set encoder.path and encoder.max_length as they were"
+            f"{whose} says; run again from preprocess, or set the section encoder as it was"
         )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recspark.lake import Lake, local_folder
+from recspark.lake import Lake
 from recspark.models.encoder import EncoderConfig
 from recspark.session import task_threads
 from recspark.stages.provenance import TOKENIZED_BY
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def text_vectors(
-    spark: SparkSession, lake: Lake, table: Table, items: DataFrame, path: str, model_hash: str, config: EncoderConfig
+    spark: SparkSession, lake: Lake, table: Table, items: DataFrame, encoder: EncoderConfig, model_hash: str
 ) -> DataFrame:
     """Write `table` (text_hash, model_hash, vector) for the distinct texts of the items; returns it.
 
@@ -32,7 +32,7 @@ def text_vectors(
     if known is not None:
         kept = known.join(texts.select("text_hash"), "text_hash", "left_semi")
         texts = texts.join(known.select("text_hash"), "text_hash", "left_anti")
-    encoded = encode_texts(spark, texts, path, model_hash, config)
+    encoded = encode_texts(spark, texts, encoder, model_hash)
     vectors = encoded if known is None else kept.unionByName(encoded)
     return lake.write(vectors, table, **{TOKENIZED_BY: tokens})
 
@@ -47,17 +47,17 @@ def last_vectors(
     return lake.read(spark, table, dates[-1]).where(F.col("model_hash") == model_hash)
 
 
-def encode_texts(spark: SparkSession, texts: DataFrame, path: str, model_hash: str, config: EncoderConfig) -> DataFrame:
-    """(text_hash, model_hash, vector) of (text_hash, token_ids), under the transformers model directory at `path`."""
-    threads, budget = task_threads(spark), config.tokens_per_batch
+def encode_texts(spark: SparkSession, texts: DataFrame, encoder: EncoderConfig, model_hash: str) -> DataFrame:
+    """(text_hash, model_hash, vector) of (text_hash, token_ids)."""
+    threads, budget = task_threads(spark), encoder.tokens_per_batch
 
     def run(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         from recspark.retrieval.encode import encode
 
-        encoder = kept_encoder(path, model_hash, threads)
+        model = kept_encoder(encoder, model_hash, threads)
         for piece in pieces:
             tokens = [np.asarray(t, np.int32) for t in piece.token_ids]
-            vectors = encode(encoder, tokens, budget)
+            vectors = encode(model, tokens, budget)
             yield pd.DataFrame({"text_hash": piece.text_hash, "model_hash": model_hash, "vector": list(vectors)})
 
     # The order within a partition decides the batches, and those the last bits: keep it by the texts alone.
@@ -68,12 +68,12 @@ def encode_texts(spark: SparkSession, texts: DataFrame, path: str, model_hash: s
 
 
 @lru_cache(maxsize=2)
-def kept_encoder(path: str, model_hash: str, threads: int) -> "TextEncoder":
+def kept_encoder(encoder: EncoderConfig, model_hash: str, threads: int) -> "TextEncoder":
     """The encoder, loaded once per Python worker and kept by its content hash."""
     import torch
 
     from recspark.models.encoder import load_encoder
 
     torch.set_num_threads(threads)
-    encoder = load_encoder(local_folder(path))
-    return encoder.to("cuda") if torch.cuda.is_available() else encoder
+    model = load_encoder(encoder.path, encoder.pooling, encoder.trust_remote_code)
+    return model.to("cuda") if torch.cuda.is_available() else model

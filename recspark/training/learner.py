@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from recspark.config import Settings
 from recspark.lake import local_folder
 from recspark.models.adaptation import Adaptation, LastLayers, trainable
-from recspark.models.encoder import load_encoder
+from recspark.models.encoder import EncoderConfig, load_encoder
 from recspark.models.objectives import CorrectedAllPairs, Objective
 from recspark.models.retriever import Factors, Retriever
 from recspark.training import checkpoint
@@ -45,7 +45,7 @@ class TrainingJob:
     """All that a rank is told. Paths are of the lake, or of every machine."""
 
     settings: TrainingSettings
-    base: str  # the base encoder's folder
+    base: EncoderConfig  # the base encoder
     factors: str  # the model `factors`
     examples: str  # the training table; a sub-folder shard=R for each rank
     checkpoints: str
@@ -94,9 +94,9 @@ def make_learner(job: TrainingJob, ranks: Ranks) -> Learner:
     return Learner(model, parameters, optimizer, gram, device)
 
 
-def make_model(base: str, factors: Factors, settings: TrainingSettings) -> Retriever:
+def make_model(base: EncoderConfig, factors: Factors, settings: TrainingSettings) -> Retriever:
     """The base encoder, adapted, under the head that the factorization fitted."""
-    encoder = load_encoder(base)
+    encoder = load_encoder(base.path, base.pooling, base.trust_remote_code)
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
             module.p = settings.dropout

@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 
 from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.models.encoder import load_encoder
+from recspark.models.encoder import EncoderConfig, load_encoder
 from recspark.stages import factorize, provenance
 from recspark.stages.text_vectors import text_vectors
 from recspark.tables import BASE_TEXT_VECTORS, ITEM_FACTORS, ITEMS, USER_FACTORS
@@ -26,7 +26,7 @@ def world(spark: SparkSession, tmp_path: Path, tiny_encoder: Path) -> World:
 
 
 def refusal_of_factorize(world: World, **encoder: Any) -> str:
-    config: Any = SimpleNamespace(encoder=SimpleNamespace(**{**vars(world.encoder), **encoder}))
+    config: Any = SimpleNamespace(encoder=EncoderConfig(**{**vars(world.encoder), **encoder}))
     config.factorize = factorize.FactorizeConfig()
     with pytest.raises(UserError) as caught:
         factorize.run(world.spark, world.lake, config)
@@ -94,9 +94,9 @@ def test_weights_that_are_not_safetensors(tiny_encoder: Path, tmp_path: Path) ->
 def test_vectors_of_texts_cut_otherwise_are_not_used_again(world: World) -> None:
     """Yesterday's vectors stand under the same model and text hash, but are of fewer tokens."""
     yesterday, today = world.lake, Lake(world.lake.root, world.lake.run_date.replace(day=25))
-    arguments = (world.encoder.path, "the model", SimpleNamespace(tokens_per_batch=64))
+    encoder = EncoderConfig(path=world.encoder.path, tokens_per_batch=64)
     vectors_of: Any = lambda lake: text_vectors(  # noqa: E731
-        world.spark, lake, BASE_TEXT_VECTORS, lake.read(world.spark, ITEMS), *arguments
+        world.spark, lake, BASE_TEXT_VECTORS, lake.read(world.spark, ITEMS), encoder, "the model"
     ).toPandas()
     short = vectors_of(yesterday).set_index("text_hash").vector
     world.lake, world.encoder.max_length = today, 12

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -16,7 +17,7 @@ from recspark.data.text import (
     text_preparer,
     tokenise,
 )
-from recspark.models.encoder import load_tokenizer
+from recspark.models.encoder import EncoderConfig, load_tokenizer
 
 FILM = parse_template("{title} ({year}). Genres: {genres}.")
 
@@ -149,8 +150,13 @@ def test_the_tokenizer_reads_at_most_32_characters_a_token() -> None:
     assert tokenise(CountingTokenizer(), ["x" * 1_000_000, "short"], max_length=10) == [[320], [5]]
 
 
+def load(encoder: EncoderConfig) -> Any:
+    return load_tokenizer(encoder.path, encoder.max_length)
+
+
 def test_udf_gives_text_hash_and_the_encoders_own_tokens(spark: SparkSession, tiny_encoder: Path) -> None:
-    prepare = text_preparer(parse_template("{a}. {b}"), parse_template("{a}"), load_tokenizer, str(tiny_encoder), 5)
+    encoder = EncoderConfig(path=str(tiny_encoder), max_length=5)
+    prepare = text_preparer(parse_template("{a}. {b}"), parse_template("{a}"), load, encoder)
     given = [(["the red  film", "blue blue"], ["the red  film"]), ([None, "blue"], [None])]
     frame = spark.createDataFrame(given, "text array<string>, title array<string>")
     rows = [r["p"] for r in frame.select(prepare("text", "title").alias("p")).orderBy(F.length("p.text")).collect()]

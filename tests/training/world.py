@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from recspark.models.adaptation import Full
+from recspark.models.encoder import EncoderConfig
 from recspark.models.factors import FactorSettings
 from recspark.training.learner import TrainingJob, TrainingSettings
 
@@ -95,7 +96,7 @@ def make_job(
     root = tmp_path / name
     return TrainingJob(
         settings,
-        str(encoder),
+        EncoderConfig(path=str(encoder)),
         str(write_factors(root / "factors")),
         str(write_examples(root / "examples", shards)),
         str(root / "checkpoints"),

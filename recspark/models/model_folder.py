@@ -1,0 +1,54 @@
+"""A transformers model's folder: found, brought to this machine, looked over, known by its content."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from recspark.errors import UserError
+from recspark.lake import local_folder
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # whole, or cut into several files
+HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
+
+
+def model_folder(path: str | Path) -> Path:
+    """The folder on this machine: as it stands, copied from a URI, or, for `org/model`, fetched from the hub.
+
+    Raises UserError if it cannot be had, or does not look like a transformers model with safetensors weights.
+    """
+    folder = local_folder(str(path))
+    if not folder.is_dir() and HUB_NAME.fullmatch(str(path)):
+        folder = fetched(str(path))
+    if not folder.is_dir():
+        raise UserError(
+            f"encoder.path {path} is not a folder; give a transformers model directory, its URI, or a hub name"
+        )
+    lacking = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        lacking.append(WEIGHTS[0])
+    if lacking:
+        raise UserError(f"encoder.path {path} lacks {' and '.join(lacking)}; weights are read from safetensors only")
+    return folder
+
+
+def fetched(name: str) -> Path:
+    """The hub's model in this machine's cache; fetched if it is not there yet."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"encoder.path {name} is not a folder here, and the hub does not give it: {reason}") from error
+
+
+def content_hash(path: str | Path) -> str:
+    """Hash of what decides the vectors: configuration, weights, tokenizer and pooling."""
+    folder, digest = model_folder(path), hashlib.sha256()
+    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "1_Pooling/config.json")
+    for file in [*(folder / name for name in names), *sorted(folder.glob("*.safetensors"))]:
+        if file.is_file():
+            with file.open("rb") as stream:
+                digest.update(str(file.relative_to(folder)).encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
