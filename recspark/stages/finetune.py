@@ -4,15 +4,10 @@ The loss is the factorization's own, with the user factors fixed; it needs of an
 each item once, however many interactions there are. Spark writes the training table; each rank reads a shard of it.
 """
 
-import hashlib
-import json
-import logging
-from functools import partial
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -22,8 +17,7 @@ from recspark.data.blocks import Links, keep
 from recspark.data.examples import item_targets, lay_out, sample_positives, with_factor_weights, with_loss_weight
 from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
-from recspark.models.adaptation import trainable
-from recspark.models.retriever import Factors, save_retriever
+from recspark.models.retriever import Factors, Retriever, save_retriever
 from recspark.stages.base_encoder import base_encoder
 from recspark.stages.provenance import (
     FACTORS,
@@ -32,12 +26,11 @@ from recspark.stages.provenance import (
     require_same_tokens,
     tokenized_by,
 )
+from recspark.stages.training import best_model, fingerprint_of, log_frame, make_job, train
 from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEMS, TRAINING_EXAMPLES, TRAINING_LOG, USER_FACTORS
-from recspark.training import checkpoint
-from recspark.training.launcher import LaunchSettings, launch
-from recspark.training.learner import TrainingJob, TrainingSettings, make_model
-from recspark.training.loop import train_rank
-from recspark.training.progress import ProgressBar
+from recspark.training.item_lesson import ItemLesson, ItemSettings
+from recspark.training.launcher import LaunchSettings
+from recspark.training.learner import TrainingJob
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -45,10 +38,8 @@ if TYPE_CHECKING:
 INPUTS = ("interactions", "items", "user_factors", "item_factors", "models/factors")
 OUTPUTS = ("training_examples", "training_log", "models/retriever")
 
-log = logging.getLogger("recspark")
 
-
-class FinetuneConfig(TrainingSettings, LaunchSettings):
+class FinetuneConfig(ItemSettings, LaunchSettings):
     """What is learned and by how many ranks."""
 
     validation_fraction: float = Field(
@@ -79,19 +70,11 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     require_same_tokens(lake, "finetune", lake.model_manifest("factors").get(TOKENIZED_BY, {}), "the model factors")
     factors = Factors.load(local_folder(factors_path))
     examples = lake.write(training_examples(spark, lake, config, factors), TRAINING_EXAMPLES)
-    fingerprint = fingerprint_of(settings, config.seed, tokens["encoder"], factors_hash, examples)
-    job = TrainingJob(
-        settings,
-        base,
-        factors_path,
-        lake.table_path(TRAINING_EXAMPLES),
-        lake.scratch(f"finetune/{fingerprint}"),
-        lake.path(f"tensorboard/run_date={lake.run_date}"),
-        config.seed,
-        settings.threads_per_process,
-    )
-    train(spark, lake, job, settings)
-    publish(spark, lake, job, factors, {TOKENIZED_BY: tokens, FACTORS: factors_hash})
+    fingerprint = fingerprint_of(settings, examples, config.seed, tokens["encoder"], factors_hash)
+    lesson = ItemLesson(settings, base, factors_path)
+    job = make_job(lake, "finetune", settings, lesson, TRAINING_EXAMPLES, config.seed, fingerprint)
+    train(spark, lake, "finetune", job, settings, settings.adaptation.kind)
+    publish(spark, lake, job, lesson, {TOKENIZED_BY: tokens, FACTORS: factors_hash})
     lake.clear_scratch("finetune")
 
 
@@ -118,46 +101,13 @@ def training_examples(spark: SparkSession, lake: Lake, config: "Deployment", fac
     return rows.repartition(settings.num_processes, "shard").sortWithinPartitions("shard", "part", "batch", "slot")
 
 
-def fingerprint_of(settings: FinetuneConfig, seed: int, base_hash: str, factors_hash: str, examples: DataFrame) -> str:
-    """What a checkpoint must have been trained on to be gone on from: settings, models and every row of the table."""
-    total = examples.select(F.sum(F.xxhash64(*examples.columns).cast("decimal(38,0)"))).first()
-    content = [settings.model_dump_json(exclude={"prefix_gib"}), seed, base_hash, factors_hash, str(total and total[0])]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def train(spark: SparkSession, lake: Lake, job: TrainingJob, settings: FinetuneConfig) -> None:
-    """Run the ranks, from the newest checkpoint on if a killed run left one."""
-    parameters = trainable(make_model(job.base, Factors.load(local_folder(job.factors)), settings))
-    log.info("  %s: %s parameters learn", settings.adaptation.kind, f"{sum(p.numel() for p in parameters.values()):,}")
-    found = checkpoint.load_last(job.checkpoints)
-    if found:
-        log.info("  going on from the checkpoint of epoch %d", found[1]["epoch"])
-    lake.clear_scratch("finetune/status")
-    with ProgressBar(settings.launcher, settings.num_processes) as bar:
-        launch(
-            spark,
-            settings,
-            partial(train_rank, job),
-            lake.scratch("finetune/status"),
-            bar.show,
-            lake.log_path("ranks.log"),
-        )
-
-
-def publish(spark: SparkSession, lake: Lake, job: TrainingJob, factors: Factors, about: dict[str, Any]) -> None:
+def publish(spark: SparkSession, lake: Lake, job: TrainingJob, lesson: ItemLesson, about: dict[str, Any]) -> None:
     """The best epoch's parameters, merged into one model, and the log of the training."""
-    found = checkpoint.load_last(job.checkpoints)
-    if found is None:
-        raise RuntimeError(f"the ranks ended without a checkpoint in {job.checkpoints}")
-    tensors, facts = found
-    model = make_model(job.base, factors, job.settings)
-    with torch.no_grad():
-        for name, parameter in trainable(model).items():
-            parameter.copy_(tensors[f"best.{name}"])
-    job.settings.adaptation.merge(model.encoder)
-    rows = [(r["epoch"], r["train_loss"], r["valid_loss"], r["examples"], r["seconds"]) for r in facts["log"]]
-    schema = "epoch int, train_loss double, valid_loss double, examples bigint, seconds double"
-    lake.write(spark.createDataFrame(rows, schema).coalesce(1), TRAINING_LOG)
+    model, rows = best_model(job)
+    assert isinstance(model, Retriever)  # what an ItemLesson makes
+    lesson.settings.adaptation.merge(model.encoder)
+    lake.write(log_frame(spark, rows), TRAINING_LOG)
+    factors = Factors.load(local_folder(lesson.factors))
     with TemporaryDirectory() as folder:
-        save_retriever(model, job.base, factors.settings, folder)
+        save_retriever(model, lesson.base, factors.settings, folder)
         lake.write_model("retriever", folder, **about)

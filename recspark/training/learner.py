@@ -1,43 +1,51 @@
-"""What a rank trains: the settings, the model, what of it learns, and its state in and out of a checkpoint."""
+"""What a rank trains: the lesson, the settings, what of the model learns, and its state in and out of a checkpoint."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from recspark.config import Settings
-from recspark.lake import local_folder
-from recspark.models.adaptation import Adaptation, LastLayers, trainable
-from recspark.models.encoder import EncoderConfig, load_encoder
-from recspark.models.objectives import CorrectedAllPairs, Objective
-from recspark.models.retriever import Factors, Retriever
+from recspark.models.adaptation import trainable
 from recspark.training import checkpoint
 from recspark.training.launcher import Ranks
-from recspark.training.prefix import KeptStates
-from recspark.training.reader import ReaderKind
+from recspark.training.reader import Columns, ReaderKind, Shard, Step
 
 
 class TrainingSettings(Settings):
-    """What is learned, how, and for how long."""
+    """How, and for how long, whatever is learned."""
 
-    adaptation: Adaptation = LastLayers()
-    objective: Objective = CorrectedAllPairs()
     reader: ReaderKind = Field("petastorm", description="petastorm | arrow")
     epochs: int = Field(6, ge=1, description="at most; fewer when the held-out loss stops falling")
-    batch_size: int = Field(128, ge=1, description="items of a step, over all ranks")
-    head_learning_rate: float = Field(
-        1e-3, gt=0, description="peak, of the linear head; the encoder's is the adaptation's"
-    )
+    batch_size: int = Field(128, ge=1, description="examples of a step, over all ranks")
     warmup_steps: int = Field(10, ge=0, description="steps of linear rise; then a linear fall to 0")
     weight_decay: float = Field(0.01, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to it")
     dropout: float = Field(0.0, ge=0, lt=1, description="of the encoder; at 0 any number of ranks learns the same")
-    prefix_gib: float = Field(
-        4.0, ge=0, description="disk a rank may take to keep what frozen lower layers make of the texts; 0: never kept"
-    )
     patience: int = Field(2, ge=1, description="epochs without a lower held-out loss before it stops")
+
+
+# Losses (B,) of this rank's share of a step: of the model to call, the step, and the epoch (0: before the first).
+Losses = Callable[[nn.Module, Step, int], Tensor]
+
+
+class Lesson(Protocol):
+    """What is learned from what: a model, the columns of its training table, and a loss an example. Must be picklable."""
+
+    @property
+    def columns(self) -> Columns: ...
+
+    def make_model(self) -> nn.Module:
+        """The model before the first step, on the CPU; what does not learn has requires_grad off."""
+
+    def learning_rate(self, parameter: str) -> float:
+        """Peak of the named parameter."""
+
+    def losses(self, model: nn.Module, shard: Shard, device: torch.device) -> Losses:
+        """Made once a rank, when `model` is on its device and in its starting state."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,7 @@ class TrainingJob:
     """All that a rank is told. Paths are of the lake, or of every machine."""
 
     settings: TrainingSettings
-    base: EncoderConfig  # the base encoder
-    factors: str  # the model `factors`
+    lesson: Lesson
     examples: str  # the training table; a sub-folder shard=R for each rank
     checkpoints: str
     tensorboard: str
@@ -68,40 +75,24 @@ class Progress:
 class Learner:
     """The model, what of it learns, and the best state so far."""
 
-    model: Retriever
+    model: nn.Module
     parameters: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
-    user_gram: Tensor
     device: torch.device
-    kept: KeptStates | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
 def make_learner(job: TrainingJob, ranks: Ranks) -> Learner:
     """The model as it is before the first step, and its optimizer."""
-    settings, factors = job.settings, Factors.load(local_folder(job.factors))
     device = torch.device("cuda", ranks.local_rank) if torch.cuda.is_available() else torch.device("cpu")
-    model = make_model(job.base, factors, settings).to(device).train()
+    model = job.lesson.make_model().to(device).train()
     parameters = trainable(model)
-    groups = [
-        {"params": [p for n, p in parameters.items() if n.startswith(prefix)], "lr": rate, "peak": rate}
-        for prefix, rate in (("head.", settings.head_learning_rate), ("encoder.", settings.adaptation.learning_rate))
-    ]
-    optimizer = torch.optim.AdamW(
-        [g for g in groups if g["params"]], betas=(0.9, 0.99), weight_decay=settings.weight_decay
-    )
-    gram = torch.from_numpy(factors.user_gram).float().to(device)
-    return Learner(model, parameters, optimizer, gram, device)
-
-
-def make_model(base: EncoderConfig, factors: Factors, settings: TrainingSettings) -> Retriever:
-    """The base encoder, adapted, under the head that the factorization fitted."""
-    encoder = load_encoder(base.path, base.pooling, base.trust_remote_code)
-    for module in encoder.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = settings.dropout
-    settings.adaptation.apply(encoder)
-    return Retriever(encoder, factors.weight, factors.bias)
+    by_rate: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        by_rate.setdefault(job.lesson.learning_rate(name), []).append(parameter)
+    groups = [{"params": group, "lr": rate, "peak": rate} for rate, group in by_rate.items()]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=job.settings.weight_decay)
+    return Learner(model, parameters, optimizer, device)
 
 
 def keep_if_best(progress: Progress, learner: Learner, epoch: int, held_out: float | None) -> None:

@@ -1,25 +1,21 @@
 """The training loop: the same on one rank and on many, whatever launched them.
 
-A step is a batch of items over all ranks. Every rank has a share of every step, so all take the same number of steps; the
+A step is a batch of examples over all ranks. Every rank has a share of every step, so all take the same number of steps; the
 shares' losses are divided by the whole batch's size, so the averaged gradient is that of one rank reading the whole batch.
 """
 
 import time
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from recspark.lake import local_folder
-from recspark.models.objectives import Objective
-from recspark.models.retriever import Factors
 from recspark.training import checkpoint
 from recspark.training.launcher import Ranks
 from recspark.training.learner import (
     Learner,
+    Losses,
     Progress,
     TrainingJob,
     TrainingSettings,
@@ -28,8 +24,7 @@ from recspark.training.learner import (
     restore,
     state_tensors,
 )
-from recspark.training.prefix import keep_prefix
-from recspark.training.reader import Batch, Shard
+from recspark.training.reader import Shard
 from recspark.training.status import Reporter
 
 
@@ -37,26 +32,22 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
     """Train this rank's share, from the newest checkpoint on if there is one; the result is the newest checkpoint."""
     torch.set_num_threads(job.threads)
     torch.manual_seed(job.seed)
-    shard = Shard(
-        f"{job.examples}/shard={ranks.rank}", job.settings.reader, len(Factors.load(local_folder(job.factors)).bias)
-    )
+    shard = Shard(f"{job.examples}/shard={ranks.rank}", job.settings.reader, job.lesson.columns)
     learner = make_learner(job, ranks)
     # Horovod's optimizer is a new object with a state of its own: only what comes after this is kept and restored.
     model, learner.optimizer = ranks.prepare(learner.model, learner.optimizer)
     progress = restore(job, learner)
     check_steps(shard, ranks)
-    learner.kept = keep_prefix(
-        learner.model.encoder, int(job.settings.prefix_gib * 2**30), partial(sample, shard, learner)
-    )
+    losses_of = job.lesson.losses(learner.model, shard, learner.device)
     writer = summary_writer(job, ranks)
     if not progress.log:
-        start = evaluate(learner, shard, ranks, job.settings.objective)
+        start = evaluate(learner, losses_of, shard, ranks)
         log_epoch(progress, writer, 0, None, start, 0, 0.0)
         keep_if_best(progress, learner, 0, start)
     while progress.epoch < job.settings.epochs and progress.epoch - progress.best_epoch < job.settings.patience:
         epoch, began = progress.epoch + 1, time.time()
-        loss, examples = train_epoch(job, learner, model, shard, ranks, reporter, epoch)
-        held_out = evaluate(learner, shard, ranks, job.settings.objective)
+        loss, examples = train_epoch(job, learner, model, losses_of, shard, ranks, reporter, epoch)
+        held_out = evaluate(learner, losses_of, shard, ranks)
         progress.epoch = epoch
         log_epoch(progress, writer, epoch, loss, held_out, examples, time.time() - began)
         keep_if_best(progress, learner, epoch, held_out)
@@ -70,30 +61,31 @@ def train_epoch(
     job: TrainingJob,
     learner: Learner,
     model: nn.Module,
+    losses_of: Losses,
     shard: Shard,
     ranks: Ranks,
     reporter: Reporter,
     epoch: int,
 ) -> tuple[float, int]:
-    """(mean loss, examples over all ranks) of one epoch; each item is read once."""
+    """(mean loss, examples over all ranks) of one epoch; each example is read once."""
     steps, began, done = shard.steps("train"), time.time(), 0
     order = np.random.default_rng([job.seed, epoch]).permutation(steps)
     total = torch.zeros(2, dtype=torch.float64)
     model.train()
-    for step, batch in enumerate(shard.batches("train", order)):
-        set_learning_rates(learner.optimizer, job.settings, (epoch - 1) * steps + step, job.settings.epochs * steps)
+    for number, step in enumerate(shard.in_order("train", order)):
+        set_learning_rates(learner.optimizer, job.settings, (epoch - 1) * steps + number, job.settings.epochs * steps)
         learner.optimizer.zero_grad()
-        losses = batch_losses(learner, model, batch, job.settings.objective)
-        (losses.sum() / batch.size * ranks.size).backward()
+        losses = losses_of(model, step, epoch)
+        (losses.sum() / step.size * ranks.size).backward()
         ranks.step(learner.optimizer, list(learner.parameters.values()), job.settings.max_gradient_norm)
         total += torch.tensor([losses.sum().item(), len(losses)], dtype=torch.float64)
-        done += batch.size
+        done += step.size
         if not np.isfinite(total[0].item()):
-            raise FloatingPointError(f"the loss is not finite at epoch {epoch}, step {step + 1}")
+            raise FloatingPointError(f"the loss is not finite at epoch {epoch}, step {number + 1}")
         reporter.update(
             state="running",
             epoch=epoch,
-            step=(epoch - 1) * steps + step + 1,
+            step=(epoch - 1) * steps + number + 1,
             steps=job.settings.epochs * steps,
             loss=losses.mean().item(),
             examples_per_second=done / (time.time() - began),
@@ -102,35 +94,13 @@ def train_epoch(
     return loss_sum / examples, int(examples)
 
 
-def batch_losses(learner: Learner, model: nn.Module, batch: Batch, objective: Objective) -> Tensor:
-    """(B,) losses of this rank's share of a step."""
-    batch = batch.to(learner.device)
-    mixed = learner.device.type == "cuda" and torch.cuda.is_bf16_supported()
-    with torch.autocast(learner.device.type, dtype=torch.bfloat16, enabled=mixed), below(learner, batch):
-        vectors = model(batch.token_ids, batch.mask)
-    return objective.loss(vectors.float(), batch.targets, learner.user_gram)
-
-
-def below(learner: Learner, batch: Batch) -> AbstractContextManager[None]:
-    """Within it, what the frozen layers make of the batch is taken from where it is kept, if it is."""
-    if learner.kept is None:
-        return nullcontext()
-    return learner.kept.prefix.given(learner.kept.of(batch.key, batch.token_ids, batch.mask))
-
-
-def sample(shard: Shard, learner: Learner) -> tuple[Tensor, Tensor]:
-    """Token ids and mask of a few texts."""
-    batch = shard.batch("train", 0).to(learner.device)
-    return batch.token_ids[:4], batch.mask[:4]
-
-
-def evaluate(learner: Learner, shard: Shard, ranks: Ranks, objective: Objective) -> float | None:
-    """Mean loss over the held-out items of all ranks; None where none are held out."""
+def evaluate(learner: Learner, losses_of: Losses, shard: Shard, ranks: Ranks) -> float | None:
+    """Mean loss over the held-out examples of all ranks; None where none are held out."""
     total = torch.zeros(2, dtype=torch.float64)
     learner.model.eval()
     with torch.no_grad():
-        for batch in shard.batches("valid", np.arange(shard.steps("valid"))):
-            losses = batch_losses(learner, learner.model, batch, objective)
+        for step in shard.in_order("valid", np.arange(shard.steps("valid"))):
+            losses = losses_of(learner.model, step, 0)
             total += torch.tensor([losses.sum().item(), len(losses)], dtype=torch.float64)
     loss_sum, examples = ranks.sum(total).tolist()
     return loss_sum / examples if examples else None

@@ -35,7 +35,7 @@ class ProgressBar:
         if self.bar.disable and status.epoch > self.told:
             self.told = status.epoch
             log.info(
-                "  %s: epoch %d, loss %.4f, %.0f items/s",
+                "  %s: epoch %d, loss %.4f, %.0f examples/s",
                 self.label,
                 status.epoch,
                 status.loss,
@@ -43,5 +43,5 @@ class ProgressBar:
             )
         self.bar.total = status.steps
         self.bar.set_description(f"  {self.label}: epoch {status.epoch}", refresh=False)
-        self.bar.set_postfix(loss=f"{status.loss:.4f}", items_s=f"{status.examples_per_second:.0f}", refresh=False)
+        self.bar.set_postfix(loss=f"{status.loss:.4f}", examples_s=f"{status.examples_per_second:.0f}", refresh=False)
         self.bar.update(status.step - self.bar.n)

@@ -11,42 +11,35 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from recspark.models.encoder import pad
-from recspark.models.objectives import ItemTargets
-
 ReaderKind = Literal["petastorm", "arrow"]
-COLUMNS = (
-    "part",
-    "batch",
-    "slot",
-    "batch_size",
-    "positives",
-    "penalty",
-    "unobserved",
-    "weight",
-    "tokens",
-    "user_sum",
-    "user_root",
-)
-BYTES = {"tokens": np.dtype("<i4"), "user_sum": np.dtype("<f4"), "user_root": np.dtype("<f4")}
+LAYOUT = ("part", "batch", "slot", "batch_size")  # every training table's; see data.examples
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A rank's share of one step. size: items of the whole step, over all ranks; key: which step, (part, number)."""
+class Columns:
+    """What a training table has beside its layout: columns of numbers, and of bytes that are arrays of a type."""
 
-    token_ids: torch.Tensor
-    mask: torch.Tensor
-    targets: ItemTargets
+    numbers: tuple[str, ...]
+    arrays: dict[str, np.dtype[Any]]
+
+    @property
+    def names(self) -> list[str]:
+        return [*LAYOUT, *self.numbers, *self.arrays]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rank's share of one step. size: examples of the whole step, over all ranks; key: which step, (part, number)."""
+
+    numbers: dict[str, NDArray[Any]]
+    arrays: dict[str, list[NDArray[Any]]]
     size: int
     key: tuple[str, int]
 
-    def to(self, device: torch.device) -> "Batch":
-        targets = ItemTargets(*(t.to(device, non_blocking=True) for t in vars(self.targets).values()))
-        return Batch(self.token_ids.to(device), self.mask.to(device), targets, self.size, self.key)
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
 
 
 class Ragged:
@@ -72,13 +65,13 @@ class Ragged:
 class Shard:
     """One rank's examples, in steps of the parts `train` and `valid`."""
 
-    def __init__(self, path: str, kind: ReaderKind, factors: int):
-        """path: the folder of one shard. factors: K."""
-        self.factors = factors
+    def __init__(self, path: str, kind: ReaderKind, columns: Columns):
+        """path: the folder of one shard."""
+        self.columns = columns
         self.folder = TemporaryDirectory(prefix="recspark-shard-")
-        self.ragged = {name: Ragged(Path(self.folder.name) / name, dtype) for name, dtype in BYTES.items()}
-        plain: dict[str, list[NDArray[Any]]] = {name: [] for name in COLUMNS if name not in BYTES}
-        for piece in READERS[kind](path):
+        self.ragged = {name: Ragged(Path(self.folder.name) / name, dtype) for name, dtype in columns.arrays.items()}
+        plain: dict[str, list[NDArray[Any]]] = {name: [] for name in (*LAYOUT, *columns.numbers)}
+        for piece in READERS[kind](path, columns.names):
             for name, ragged in self.ragged.items():
                 ragged.append(piece[name])
             for name, parts in plain.items():
@@ -94,6 +87,13 @@ class Shard:
     def __len__(self) -> int:
         return len(self.plain["part"])
 
+    def step(self, part: str, number: int) -> Step:
+        """This rank's examples of one step, by slot."""
+        rows = self.rows(part, number)
+        numbers = {name: self.plain[name][rows] for name in self.columns.numbers}
+        arrays = {name: [self.ragged[name][r] for r in rows] for name in self.columns.arrays}
+        return Step(numbers, arrays, int(self.plain["batch_size"][rows[0]]), (part, number))
+
     def steps(self, part: str) -> int:
         """Steps of a part; the same on every rank by the table's making."""
         return max((step + 1 for found, step in self.by_step if found == part), default=0)
@@ -102,27 +102,13 @@ class Shard:
         """Positions of this rank's examples of one step, by slot."""
         return self.by_step.get((part, step), np.empty(0, np.int64))
 
-    def batches(self, part: str, order: NDArray[np.int64]) -> Iterator[Batch]:
+    def in_order(self, part: str, order: NDArray[np.int64]) -> Iterator[Step]:
         """The steps of a part in the given order."""
-        for step in order:
-            yield self.batch(part, int(step))
-
-    def batch(self, part: str, step: int) -> Batch:
-        """This rank's examples of one step, padded."""
-        rows = self.rows(part, step)
-        token_ids, mask = pad([self.ragged["tokens"][r] for r in rows])
-        roots = [self.ragged["user_root"][r].reshape(-1, self.factors) for r in rows]
-        user_root = np.zeros((len(rows), max((len(r) for r in roots), default=0), self.factors), np.float32)
-        for position, root in enumerate(roots):
-            user_root[position, : len(root)] = root
-        user_sum = np.stack([self.ragged["user_sum"][r] for r in rows])
-        positives, *others = (self.plain[name][rows] for name in ("positives", "penalty", "unobserved", "weight"))
-        numbers = (positives, user_sum, user_root, *others)
-        targets = ItemTargets(*(torch.from_numpy(np.asarray(n, np.float32)) for n in numbers))
-        return Batch(token_ids, mask, targets, int(self.plain["batch_size"][rows[0]]), (part, step))
+        for number in order:
+            yield self.step(part, int(number))
 
 
-def read_petastorm(path: str) -> Iterator[dict[str, NDArray[Any]]]:
+def read_petastorm(path: str, columns: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
     """Row groups of a folder of Parquet files, through Petastorm."""
     import warnings
 
@@ -139,21 +125,21 @@ def read_petastorm(path: str) -> Iterator[dict[str, NDArray[Any]]]:
         path if "://" in path else f"file://{Path(path).absolute()}"
     )  # Petastorm takes the path as it stands, unquoted
     with make_batch_reader(
-        url, schema_fields=list(COLUMNS), shuffle_row_groups=False, num_epochs=1, workers_count=1
+        url, schema_fields=columns, shuffle_row_groups=False, num_epochs=1, workers_count=1
     ) as reader:
         for piece in reader:
             yield piece._asdict()
 
 
-def read_arrow(path: str) -> Iterator[dict[str, NDArray[Any]]]:
+def read_arrow(path: str, columns: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
     """Record batches of the same folder, through pyarrow's dataset reader."""
     import pyarrow.dataset as ds
     import pyarrow.fs as pafs
 
     fs, base = pafs.FileSystem.from_uri(path)
-    for piece in ds.dataset(base, filesystem=fs, format="parquet").to_batches(columns=list(COLUMNS)):
+    for piece in ds.dataset(base, filesystem=fs, format="parquet").to_batches(columns=columns):
         if piece.num_rows:
-            yield {name: piece.column(name).to_numpy(zero_copy_only=False) for name in COLUMNS}
+            yield {name: piece.column(name).to_numpy(zero_copy_only=False) for name in columns}
 
 
 READERS = {"petastorm": read_petastorm, "arrow": read_arrow}

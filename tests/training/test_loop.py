@@ -77,8 +77,9 @@ def test_frozen_trains_the_head_alone(tmp_path: Path, tiny_encoder: Path, status
 
 def test_a_loss_that_is_not_finite_stops_it_with_the_step(tmp_path: Path, tiny_encoder: Path, status: Path):
     job = make_job(tmp_path, tiny_encoder, 1)
+    broken = job.settings.model_copy(update={"objective": Broken()})
     with pytest.raises(FloatingPointError, match="not finite at epoch 1, step 1"):
-        train(replace(job, settings=job.settings.model_copy(update={"objective": Broken()})), status)
+        train(replace(job, lesson=replace(job.lesson, settings=broken)), status)
 
 
 class Broken:

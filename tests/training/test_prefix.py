@@ -7,7 +7,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, T5Config,
 
 from recspark.models.adaptation import BitFit, Frozen, Full, LastLayers, Lora
 from recspark.models.encoder import TextEncoder, load_encoder
-from recspark.training import checkpoint, loop
+from recspark.training import checkpoint, item_lesson, loop
 from recspark.training import prefix as prefix_module
 from recspark.training.launcher import LocalRanks
 from recspark.training.prefix import KeptStates, Prefix, frozen_depth, keep_prefix
@@ -19,9 +19,7 @@ MASK = (TEXT != 0).long()
 
 
 def no_dropout(encoder: TextEncoder) -> TextEncoder:
-    for module in encoder.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+    item_lesson.set_dropout(encoder, 0.0)
     return encoder
 
 
@@ -118,7 +116,7 @@ def test_a_training_learns_the_same_with_and_without(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     made: list[KeptStates | None] = []
-    monkeypatch.setattr(loop, "keep_prefix", lambda *a: made.append(keep_prefix(*a)) or made[-1])
+    monkeypatch.setattr(item_lesson, "keep_prefix", lambda *a: made.append(keep_prefix(*a)) or made[-1])
     settings = SETTINGS.model_copy(update={"adaptation": LastLayers(layers=1, learning_rate=1e-2)})
     (tmp_path / "status").mkdir()
     found = {}

@@ -11,10 +11,11 @@ from safetensors.numpy import save_file
 from recspark.models.adaptation import Full
 from recspark.models.encoder import EncoderConfig
 from recspark.models.factors import FactorSettings
-from recspark.training.learner import TrainingJob, TrainingSettings
+from recspark.training.item_lesson import ItemLesson, ItemSettings
+from recspark.training.learner import TrainingJob
 
 K, ITEMS, VALID, BATCH = 4, 24, 4, 8
-SETTINGS = TrainingSettings(
+SETTINGS = ItemSettings(
     adaptation=Full(learning_rate=1e-2),
     reader="arrow",
     epochs=3,
@@ -90,14 +91,13 @@ def example(item: int, shards: int) -> dict:
 
 
 def make_job(
-    tmp_path: Path, encoder: Path, shards: int, settings: TrainingSettings = SETTINGS, name: str = "job"
+    tmp_path: Path, encoder: Path, shards: int, settings: ItemSettings = SETTINGS, name: str = "job"
 ) -> TrainingJob:
     """A job for a number of ranks, in a folder of its own."""
     root = tmp_path / name
     return TrainingJob(
         settings,
-        EncoderConfig(path=str(encoder)),
-        str(write_factors(root / "factors")),
+        ItemLesson(settings, EncoderConfig(path=str(encoder)), str(write_factors(root / "factors"))),
         str(write_examples(root / "examples", shards)),
         str(root / "checkpoints"),
         str(root / "tensorboard"),

@@ -62,13 +62,15 @@ def check_launch(spark: SparkSession, settings: LaunchSettings) -> None:
     """UserError if the ranks could never all run at once, or what starts them is missing."""
     if settings.launcher == "local":
         if settings.num_processes != 1:
-            raise UserError(f"finetune.launcher local runs one rank; num_processes is {settings.num_processes}")
+            raise UserError(
+                f"{settings.section}.launcher local runs one rank; num_processes is {settings.num_processes}"
+            )
         return
     slots = spark.sparkContext.defaultParallelism // int(spark.conf.get("spark.task.cpus", "1") or 1)
     if slots < settings.num_processes:
         raise UserError(
-            f"finetune.num_processes is {settings.num_processes}, but Spark has {slots} task slots; "
-            f"give it more cores (spark.master, executors) or set finetune.num_processes={slots}"
+            f"{settings.section}.num_processes is {settings.num_processes}, but Spark has {slots} task slots; "
+            f"give it more cores (spark.master, executors) or set {settings.section}.num_processes={slots}"
         )
     if settings.launcher == "horovod":
         try:
@@ -76,7 +78,7 @@ def check_launch(spark: SparkSession, settings: LaunchSettings) -> None:
             import horovod.torch  # noqa: F401
         except ImportError as error:
             raise UserError(
-                f"finetune.launcher is horovod, which is not here ({error}); install it or set launcher: torch"
+                f"{settings.section}.launcher is horovod, which is not here ({error}); install it or set launcher: torch"
             ) from None
 
 

@@ -1,6 +1,6 @@
 """How a training is launched, as its user sets it."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,8 @@ LauncherKind = Literal["horovod", "torch", "local"]
 
 class LaunchSettings(Settings):
     """How many ranks, by what, and for how long they are waited for."""
+
+    section: ClassVar[str] = "finetune"  # of the configuration, for messages
 
     launcher: LauncherKind = Field("horovod", description="horovod | torch | local (this process, one rank)")
     num_processes: int = Field(2, ge=1, description="ranks; each takes one task slot")

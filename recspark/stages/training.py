@@ -1,0 +1,79 @@
+"""A training as stages run it: the ranks, from the newest checkpoint on if a killed run left one; then what they left behind."""
+
+import hashlib
+import json
+import logging
+from functools import partial
+from typing import Any
+
+import torch
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from torch import nn
+
+from recspark.lake import Lake
+from recspark.models.adaptation import trainable
+from recspark.tables import Table
+from recspark.training import checkpoint
+from recspark.training.launcher import LaunchSettings, launch
+from recspark.training.learner import Lesson, TrainingJob, TrainingSettings
+from recspark.training.loop import train_rank
+from recspark.training.progress import ProgressBar
+
+log = logging.getLogger("recspark")
+
+
+def make_job(
+    lake: Lake, stage: str, settings: Any, lesson: Lesson, table: Table, seed: int, fingerprint: str
+) -> TrainingJob:
+    """settings: of the training and of its launch. Checkpoints are kept under the fingerprint."""
+    return TrainingJob(
+        settings,
+        lesson,
+        lake.table_path(table),
+        lake.scratch(f"{stage}/{fingerprint}"),
+        lake.path(f"tensorboard/{stage}/run_date={lake.run_date}"),
+        seed,
+        settings.threads_per_process,
+    )
+
+
+def fingerprint_of(settings: TrainingSettings, examples: DataFrame, *more: Any) -> str:
+    """What a checkpoint must have been trained on to be gone on from: settings, every row of the table, and more (models, seed)."""
+    total = examples.select(F.sum(F.xxhash64(*examples.columns).cast("decimal(38,0)"))).first()
+    content = [settings.model_dump_json(exclude={"prefix_gib"}), str(total and total[0]), *more]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def train(spark: SparkSession, lake: Lake, stage: str, job: TrainingJob, settings: LaunchSettings, what: str) -> None:
+    """Run the ranks to the end. what: says in the log what is trained how."""
+    model = job.lesson.make_model()
+    total, learning = (sum(p.numel() for p in some) for some in (model.parameters(), trainable(model).values()))
+    log.info("  %s: %s of %s parameters learn", what, f"{learning:,}", f"{total:,}")
+    found = checkpoint.load_last(job.checkpoints)
+    if found:
+        log.info("  going on from the checkpoint of epoch %d", found[1]["epoch"])
+    lake.clear_scratch(f"{stage}/status")
+    status = lake.scratch(f"{stage}/status")
+    with ProgressBar(settings.launcher, settings.num_processes) as bar:
+        launch(spark, settings, partial(train_rank, job), status, bar.show, lake.log_path("ranks.log"))
+
+
+def best_model(job: TrainingJob) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """The lesson's model with the best epoch's parameters, and the log: a row an epoch."""
+    found = checkpoint.load_last(job.checkpoints)
+    if found is None:
+        raise RuntimeError(f"the ranks ended without a checkpoint in {job.checkpoints}")
+    tensors, facts = found
+    model = job.lesson.make_model()
+    with torch.no_grad():
+        for name, parameter in trainable(model).items():
+            parameter.copy_(tensors[f"best.{name}"])
+    return model, facts["log"]
+
+
+def log_frame(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
+    """The log as the tables training_log and pretraining_log have it."""
+    values = [(r["epoch"], r["train_loss"], r["valid_loss"], r["examples"], r["seconds"]) for r in rows]
+    schema = "epoch int, train_loss double, valid_loss double, examples bigint, seconds double"
+    return spark.createDataFrame(values, schema).coalesce(1)
