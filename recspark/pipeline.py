@@ -2,27 +2,28 @@
 
 A stage is a module with `INPUTS` and `OUTPUTS` (names of tables and models), its `Config`, and `run(spark, lake, config)`,
 which reads inputs by name, computes, and writes outputs by name. `config` is the whole Deployment; a stage reads its own
-section, `encoder` and `seed`.
+section, `encoder` and `seed`. A stage whose section is not there (pretrain) is left out.
 """
 
 from collections.abc import Sequence
 from types import ModuleType
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from recspark.config import Settings
-from recspark.models.encoder import EncoderConfig
+from recspark.models.encoder import PRETRAINED, EncoderConfig
 from recspark.session import SparkSettings
-from recspark.stages import candidates, embed, evaluate, factorize, finetune, preprocess, publish
+from recspark.stages import candidates, embed, evaluate, factorize, finetune, preprocess, pretrain, publish
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.embed import EmbedConfig
 from recspark.stages.evaluate import EvaluateConfig
 from recspark.stages.factorize import FactorizeConfig
 from recspark.stages.finetune import FinetuneConfig
 from recspark.stages.preprocess import PreprocessConfig
+from recspark.stages.pretrain import PretrainConfig
 from recspark.stages.publish import PublishConfig
 
-PIPELINE: Sequence[ModuleType] = (preprocess, factorize, finetune, embed, candidates, evaluate, publish)
+PIPELINE: Sequence[ModuleType] = (pretrain, preprocess, factorize, finetune, embed, candidates, evaluate, publish)
 
 
 class Deployment(Settings):
@@ -31,7 +32,8 @@ class Deployment(Settings):
     lake: str = Field(description="root folder or URI of the lake")
     seed: int = Field(42, description="of every random choice, keyed by id")
     spark: SparkSettings = SparkSettings()
-    encoder: EncoderConfig
+    encoder: EncoderConfig = EncoderConfig()
+    pretrain: PretrainConfig | None = Field(None, description="left out: the encoder is one that is there")
     preprocess: PreprocessConfig
     factorize: FactorizeConfig = FactorizeConfig()
     finetune: FinetuneConfig = FinetuneConfig()
@@ -39,6 +41,14 @@ class Deployment(Settings):
     candidates: CandidatesConfig = CandidatesConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()
+
+    @model_validator(mode="after")
+    def _has_an_encoder(self) -> "Deployment":
+        if self.encoder.path == PRETRAINED and self.pretrain is None:
+            raise ValueError(
+                "encoder.path is required: a transformers model directory; or a section pretrain, which makes one"
+            )
+        return self
 
 
 def stage_name(stage: ModuleType) -> str:

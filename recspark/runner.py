@@ -35,6 +35,7 @@ def run(request: Request, names: Sequence[str]) -> None:
     earlier stages stay.
     """
     deployment = configuration.load(request.config, Deployment, list(request.overrides))
+    names = [name for name in names if len(names) == 1 or getattr(deployment, name) is not None]
     lake = Lake(deployment.lake, request.run_date, facts={"settings": configuration.dump(deployment, request.config)})
     log_path = open_log(lake, request.verbosity)
     spark = session.build(deployment.spark)

@@ -159,6 +159,34 @@ TRAINING_LOG = Table(
     ),
     key=("epoch",),
 )
+PRETRAINING_BLOCKS = Table(
+    "pretraining_blocks",
+    "What the ranks of the pre-training read: one row a block of tokens, a sub-folder a rank.",
+    (
+        Column("block", "bigint", "a number of its own"),
+        Column("part", "string", "train or valid (texts held out)"),
+        Column("batch", "int", "the step, from 0, before an epoch shuffles the steps"),
+        Column("slot", "int", "position in the batch over all ranks, from 0"),
+        Column("batch_size", "int", "blocks of the batch over all ranks"),
+        Column("tokens", "binary", "token ids, int32 little-endian"),
+        Column("words", "binary", "the word of the block that each token belongs to, int32; -1 for special tokens"),
+        Column("shard", "int", "the rank that reads it: slot % ranks"),
+    ),
+    key=("block",),
+    folders=("shard",),
+)
+PRETRAINING_LOG = Table(
+    "pretraining_log",
+    "One row an epoch of the pre-training; epoch 0 is before the first step. exp(valid_loss) is the perplexity.",
+    (
+        Column("epoch", "int", "from 0"),
+        Column("train_loss", "double", "mean over the epoch's blocks, nats a token", nullable=True),
+        Column("valid_loss", "double", "mean over the blocks of held-out texts, nats a token", nullable=True),
+        Column("examples", "bigint", "blocks read in the epoch, over all ranks"),
+        Column("seconds", "double", "seconds the epoch took"),
+    ),
+    key=("epoch",),
+)
 ITEM_VECTORS = Table(
     "item_vectors",
     "What the lists are made of: a vector an item.",

@@ -86,16 +86,21 @@ def lay_out(examples: DataFrame, held_out: float, batch_size: int, shards: int, 
     part: `valid` for a share `held_out` of the items, drawn by a hash of the id. batch: items in the order of their length,
     cut into steps of equal size (give or take one item).
     """
-    key = F.xxhash64(F.lit(seed), F.col("item_id").cast("string"))
-    uniform = F.pmod(key, F.lit(1_000_000)) / 1_000_000
-    keyed = examples.select(
+    uniform = F.pmod(F.xxhash64(F.lit(seed), F.col("item_id").cast("string")), F.lit(1_000_000)) / 1_000_000
+    parted = examples.select(
         "item_id",
         F.size("token_ids").alias("length"),
-        F.xxhash64(F.lit(seed + 1), F.col("item_id").cast("string")).alias("key"),
         F.when(uniform < held_out, "valid").otherwise("train").alias("part"),
     )
+    return deal(parted, "item_id", batch_size, shards, seed)
+
+
+def deal(examples: DataFrame, name: str, batch_size: int, shards: int, seed: int) -> DataFrame:
+    """(name, part, batch, batch_size, slot, shard) for examples of (name, part, length); `name` is the column with their id."""
+    key = F.xxhash64(F.lit(seed + 1), F.col(name).cast("string"))
+    keyed = examples.select(name, "length", key.alias("key"), "part")
     counts = {row["part"]: row["count"] for row in keyed.groupBy("part").count().collect()}
-    ordered = keyed.orderBy("part", "length", "key", "item_id")
+    ordered = keyed.orderBy("part", "length", "key", name)
     schema = ordered.schema.add("position", "long")
     numbered = ordered.rdd.zipWithIndex().map(lambda pair: (*pair[0], pair[1])).toDF(schema)
 
@@ -105,9 +110,9 @@ def lay_out(examples: DataFrame, held_out: float, batch_size: int, shards: int, 
     count, step_count = mapped(counts), mapped(steps)
     batched = numbered.withColumn("batch", F.floor(position * step_count / count).cast("int"))
     within = Window.partitionBy("part", "batch")
-    slot = (F.row_number().over(within.orderBy("key", "item_id")) - 1).cast("int")
+    slot = (F.row_number().over(within.orderBy("key", name)) - 1).cast("int")
     return batched.select(
-        "item_id",
+        name,
         "part",
         "batch",
         F.count(F.lit(1)).over(within).cast("int").alias("batch_size"),

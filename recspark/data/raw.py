@@ -127,6 +127,17 @@ def read_items(spark: SparkSession, table: RawItems) -> DataFrame:
     return require_ids(chosen, where)
 
 
+def read_texts(spark: SparkSession, table: RawTable, template: Template, where: str) -> DataFrame:
+    """text_fields array<string>: what the template is filled with.
+
+    Raises UserError as `read_interactions` does.
+    """
+    frame = open_raw(spark, where, table)
+    require_columns(frame, where, {"text": list(template.fields)})
+    fields = (F.substring(as_text(frame, name, where), 1, LONGEST_TEXT) for name in template.fields)
+    return frame.select(F.array(*fields).alias("text_fields"))
+
+
 def read_users(spark: SparkSession, table: RawUsers) -> DataFrame:
     """user_id (raw type), attributes map<string,string>, row (JSON).
 

@@ -164,12 +164,17 @@ class Lake:
         began = time.time()
         content = folder_hash(Path(folder))
         staged = f"_scratch/run_date={self.run_date}/staging/model-{name}-{uuid.uuid4().hex}"
-        self.fs.create_dir(f"{self.base}/{staged}", recursive=True)
-        pafs.copy_files(str(Path(folder).absolute()), f"{self.base}/{staged}", destination_filesystem=self.fs)
+        self.put_folder(folder, self.path(staged))
         self._put_json(f"{staged}/{MANIFEST}", self._new_manifest(name, None, began, content_hash=content, **about))
         self._publish(staged, self._partition(f"models/{name}"))
         self.traffic.append(Traffic("write", f"models/{name}", None, self.model_path(name)))
         return content
+
+    def put_folder(self, folder: str | Path, path: str) -> None:
+        """Copy a local folder's files to a path under the root."""
+        fs, base = pafs.FileSystem.from_uri(path)
+        fs.create_dir(base, recursive=True)
+        pafs.copy_files(str(Path(folder).absolute()), base, destination_filesystem=fs)
 
     def read_model(self, name: str, run_date: datetime.date | None = None) -> tuple[str, str]:
         """(path, content hash) of a model; `local_folder` brings the path to this machine.

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -26,10 +26,9 @@ from recspark.stages.provenance import (
     require_same_tokens,
     tokenized_by,
 )
-from recspark.stages.training import best_model, fingerprint_of, log_frame, make_job, train
+from recspark.stages.training import RankedTraining, best_model, fingerprint_of, log_frame, make_job, train
 from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEMS, TRAINING_EXAMPLES, TRAINING_LOG, USER_FACTORS
 from recspark.training.item_lesson import ItemLesson, ItemSettings
-from recspark.training.launcher import LaunchSettings
 from recspark.training.learner import TrainingJob
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ INPUTS = ("interactions", "items", "user_factors", "item_factors", "models/facto
 OUTPUTS = ("training_examples", "training_log", "models/retriever")
 
 
-class FinetuneConfig(ItemSettings, LaunchSettings):
+class FinetuneConfig(ItemSettings, RankedTraining):
     """What is learned and by how many ranks."""
 
     validation_fraction: float = Field(
@@ -48,16 +47,6 @@ class FinetuneConfig(ItemSettings, LaunchSettings):
     max_positives: int | None = Field(
         None, ge=1, description="users an item's sums are taken over, drawn by a hash; all if not set"
     )
-
-    @model_validator(mode="after")
-    def every_rank_has_a_share(self) -> "FinetuneConfig":
-        if self.batch_size < 2 * self.num_processes or self.batch_size % self.num_processes:
-            raise ValueError(
-                f"batch_size {self.batch_size} should be a multiple of num_processes {self.num_processes}, twice or more"
-            )
-        if self.launcher == "local" and self.num_processes != 1:
-            raise ValueError(f"launcher local runs one rank; num_processes is {self.num_processes}")
-        return self
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:

@@ -4,9 +4,10 @@ import hashlib
 import json
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import model_validator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from torch import nn
@@ -21,6 +22,20 @@ from recspark.training.loop import train_rank
 from recspark.training.progress import ProgressBar
 
 log = logging.getLogger("recspark")
+
+
+class RankedTraining(TrainingSettings, LaunchSettings):
+    """How a training goes, and by how many ranks."""
+
+    @model_validator(mode="after")
+    def every_rank_has_a_share(self) -> Self:
+        if self.batch_size < 2 * self.num_processes or self.batch_size % self.num_processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} should be a multiple of num_processes {self.num_processes}, twice or more"
+            )
+        if self.launcher == "local" and self.num_processes != 1:
+            raise ValueError(f"launcher local runs one rank; num_processes is {self.num_processes}")
+        return self
 
 
 def make_job(

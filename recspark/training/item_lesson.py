@@ -18,7 +18,7 @@ from recspark.models.adaptation import Adaptation, LastLayers
 from recspark.models.encoder import EncoderConfig, load_encoder, pad
 from recspark.models.objectives import CorrectedAllPairs, ItemTargets, Objective
 from recspark.models.retriever import Factors, Retriever
-from recspark.training.learner import Losses, TrainingSettings
+from recspark.training.learner import Losses, TrainingSettings, set_dropout
 from recspark.training.prefix import KeptStates, keep_prefix
 from recspark.training.reader import Columns, Shard, Step
 
@@ -85,12 +85,6 @@ class ItemLesson:
             return token_ids.to(device), mask.to(device)
 
         return keep_prefix(model.encoder, int(self.settings.prefix_gib * 2**30), sample)  # type: ignore[arg-type]
-
-
-def set_dropout(model: nn.Module, probability: float) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = probability
 
 
 def below(kept: KeptStates | None, step: Step, token_ids: Tensor, mask: Tensor) -> AbstractContextManager[None]:

@@ -95,6 +95,13 @@ def make_learner(job: TrainingJob, ranks: Ranks) -> Learner:
     return Learner(model, parameters, optimizer, device)
 
 
+def set_dropout(model: nn.Module, probability: float) -> None:
+    """Of every dropout that the model has."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+
+
 def keep_if_best(progress: Progress, learner: Learner, epoch: int, held_out: float | None) -> None:
     """Remember the parameters if the held-out loss is the lowest so far; without held-out items the last are the best."""
     if held_out is None or held_out < progress.best_loss:

@@ -10,6 +10,7 @@ from recspark.models.encoder import TextEncoder, load_encoder
 from recspark.training import checkpoint, item_lesson, loop
 from recspark.training import prefix as prefix_module
 from recspark.training.launcher import LocalRanks
+from recspark.training.learner import set_dropout
 from recspark.training.prefix import KeptStates, Prefix, frozen_depth, keep_prefix
 from recspark.training.status import Reporter
 from tests.training.world import SETTINGS, make_job
@@ -19,7 +20,7 @@ MASK = (TEXT != 0).long()
 
 
 def no_dropout(encoder: TextEncoder) -> TextEncoder:
-    item_lesson.set_dropout(encoder, 0.0)
+    set_dropout(encoder, 0.0)
     return encoder
 
 

@@ -1,0 +1,178 @@
+"""Language models and what they learn from text: a loss a block.
+
+Each start and each objective is its settings. To add one: write the class here and add its name to the union.
+Shapes: B blocks, L tokens, V the vocabulary's size.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from recspark.config import Settings
+from recspark.errors import UserError
+from recspark.models.model_folder import model_folder
+
+Ints = NDArray[np.int32]
+
+
+class Continued(Settings):
+    """A model that is there learns on."""
+
+    kind: Literal["continued"] = "continued"
+    path: str = Field(description="a transformers model directory, a URI of one, or a hub name")
+
+    def make(self, tokenizer: Any, both_ways: bool, block_length: int, seed: int) -> Any:
+        """The model with a language head: its own, or, where its folder has none, a new one.
+
+        Raises UserError if its kind has no such head, or cannot read so long a block.
+        """
+        from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+        auto, folder = AutoModelForMaskedLM if both_ways else AutoModelForCausalLM, model_folder(self.path)
+        torch.manual_seed(seed)
+        try:
+            model = auto.from_pretrained(
+                str(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False, dtype=torch.float32
+            )
+        except Exception as error:
+            raise UserError(f"pretrain.start {self.path} cannot be loaded: {str(error).splitlines()[0]}") from error
+        limit = getattr(model.config, "max_position_embeddings", None)
+        if limit and block_length > limit:
+            raise UserError(f"pretrain.block_length is {block_length}, but {self.path} reads at most {limit} tokens")
+        if not both_ways and "Bert" in type(model).__name__:
+            raise UserError(f"pretrain.start {self.path} reads both ways; its objective is masked_lm")
+        return model
+
+
+class NewModel(Settings):
+    """A transformer with random weights."""
+
+    layers: int = Field(4, ge=1)
+    hidden_size: int = Field(256, ge=8)
+    heads: int = Field(4, ge=1)
+    positions: int = Field(512, ge=8, description="the longest text that it can read, in tokens")
+
+    @model_validator(mode="after")
+    def _heads_share(self) -> "NewModel":
+        if self.hidden_size % self.heads:
+            raise ValueError(f"hidden_size {self.hidden_size} should be a multiple of heads {self.heads}")
+        return self
+
+    def check_length(self, block_length: int) -> None:
+        """UserError if blocks are longer than the positions."""
+        if block_length > self.positions:
+            raise UserError(f"pretrain.block_length is {block_length}, but pretrain.start.positions {self.positions}")
+
+
+class NewBert(NewModel):
+    """An encoder, which reads both ways (Devlin et al. 2019)."""
+
+    kind: Literal["bert"] = "bert"
+
+    def make(self, tokenizer: Any, both_ways: bool, block_length: int, seed: int) -> Any:
+        """The model with its head, its weights drawn by the seed."""
+        from transformers import BertConfig, BertForMaskedLM
+
+        self.check_length(block_length)
+        torch.manual_seed(seed)
+        config = BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            intermediate_size=4 * self.hidden_size,
+            max_position_embeddings=self.positions,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return BertForMaskedLM(config)
+
+
+class NewGpt2(NewModel):
+    """A decoder, which reads from left to right (Radford et al. 2019)."""
+
+    kind: Literal["gpt2"] = "gpt2"
+
+    def make(self, tokenizer: Any, both_ways: bool, block_length: int, seed: int) -> Any:
+        """The model with its head, its weights drawn by the seed."""
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        self.check_length(block_length)
+        torch.manual_seed(seed)
+        config = GPT2Config(
+            vocab_size=len(tokenizer),
+            n_embd=self.hidden_size,
+            n_layer=self.layers,
+            n_head=self.heads,
+            n_positions=self.positions,
+            bos_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return GPT2LMHeadModel(config)
+
+
+Start = Annotated[Continued | NewBert | NewGpt2, Field(discriminator="kind")]
+
+
+class MaskedLm(Settings):
+    """Words are hidden and guessed from both sides, other ones each time a block is read (Devlin et al. 2019, Liu et al. 2019).
+
+    Of the chosen tokens 80 % become the mask, 10 % a random token, 10 % stay. A whole word is chosen or none of it.
+    """
+
+    kind: Literal["masked_lm"] = "masked_lm"
+    both_ways: ClassVar[bool] = True
+    probability: float = Field(0.15, gt=0, lt=1, description="share of a block's words that are chosen")
+    whole_words: bool = Field(True, description="else single tokens are chosen")
+
+    def example(
+        self, tokens: Ints, words: Ints, draw: np.random.Generator, specials: frozenset[int], mask: int, size: int
+    ) -> tuple[Ints, Ints]:
+        """(L,) what the model reads, and (L,) what it must say: -100 where nothing was chosen.
+
+        words: see data.corpus.pack. At least one word is chosen, where the block has any. specials: ids that are never put in.
+        """
+        units = words if self.whole_words else np.where(words < 0, -1, np.arange(len(words)))
+        there = np.unique(units[units >= 0])
+        count = min(len(there), max(1, round(self.probability * len(there))))
+        chosen = np.isin(units, draw.choice(there, count, replace=False)) if count else np.zeros(len(words), bool)
+        fate = draw.random(len(tokens))
+        read = np.where(chosen & (fate < 0.8), mask, tokens)
+        others = np.setdiff1d(np.arange(size), list(specials))
+        read = np.where(chosen & (fate >= 0.8) & (fate < 0.9), draw.choice(others, len(tokens)), read)
+        return read.astype(np.int32), np.where(chosen, tokens, -100).astype(np.int32)
+
+
+class CausalLm(Settings):
+    """Each token is guessed from those before it."""
+
+    kind: Literal["causal_lm"] = "causal_lm"
+    both_ways: ClassVar[bool] = False
+
+    def example(
+        self, tokens: Ints, words: Ints, draw: np.random.Generator, specials: frozenset[int], mask: int, size: int
+    ) -> tuple[Ints, Ints]:
+        """(L,) the tokens, and (L,) the token that comes after each."""
+        return tokens, np.append(tokens[1:], -100).astype(np.int32)
+
+
+LanguageObjective = Annotated[MaskedLm | CausalLm, Field(discriminator="kind")]
+
+
+def block_losses(model: nn.Module, read: Sequence[Ints], wanted: Sequence[Ints], device: torch.device) -> Tensor:
+    """(B,) mean cross-entropy, in nats, over the tokens of each block that something is wanted of; 0 where nothing is."""
+    length = max(len(r) for r in read)
+    ids, mask, labels = (torch.full((len(read), length), fill, dtype=torch.long) for fill in (0, 0, -100))
+    for row, (given, target) in enumerate(zip(read, wanted, strict=True)):
+        ids[row, : len(given)] = torch.from_numpy(given.astype(np.int64))
+        mask[row, : len(given)] = 1
+        labels[row, : len(given)] = torch.from_numpy(target.astype(np.int64))
+    logits_BLV = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.float()
+    labels = labels.to(device)
+    losses_BL = nn.functional.cross_entropy(logits_BLV.transpose(1, 2), labels, ignore_index=-100, reduction="none")
+    return losses_BL.sum(1) / (labels >= 0).sum(1).clamp(min=1)
