@@ -12,9 +12,12 @@ import pyarrow.dataset as ds
 import pyspark
 import yaml
 
+from recspark import pipeline
+
 REPOSITORY = Path(__file__).parent.parent
 MOVIELENS, MINILM = REPOSITORY / ".data" / "ml-100k", REPOSITORY / ".data" / "minilm"
 DATE = "2026-01-02"
+STAGES = tuple(name for name in pipeline.STAGES if name != "pretrain")  # nothing is pre-trained in these nights
 
 
 def sample_movielens(folder: Path, users: int = 120, least: int = 8) -> None:

@@ -16,13 +16,13 @@ def test_stages_are_chosen_in_order_both_ends_included():
     assert chosen(None, None) == list(STAGES)
     assert chosen("embed", "evaluate") == ["embed", "candidates", "evaluate"]
     assert chosen("publish", None) == ["publish"]
-    assert chosen(None, "preprocess") == ["preprocess"]
+    assert chosen(None, "preprocess") == ["pretrain", "preprocess"]
 
 
 def test_a_stage_that_is_none_or_an_empty_range_is_refused():
-    with pytest.raises(UserError, match="--from train: no such stage; stages are preprocess, factorize,"):
+    with pytest.raises(UserError, match="--from train: no such stage; stages are pretrain, preprocess,"):
         chosen("train", None)
-    with pytest.raises(UserError, match="--from embed comes after --to factorize; the order is preprocess,"):
+    with pytest.raises(UserError, match="--from embed comes after --to factorize; the order is pretrain,"):
         chosen("embed", "factorize")
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recspark.pipeline import STAGES
 from tests import nightly
+from tests.nightly import STAGES
 
 pytestmark = pytest.mark.slow
 

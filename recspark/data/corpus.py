@@ -1,7 +1,7 @@
 """The corpus of a pre-training: texts cleaned, in one order whatever the partitioning, and packed into blocks of tokens."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,22 @@ from recspark.data.text import Template, filled, parse_template, text_hash
 
 CHARACTERS = 50_000_000  # of a partition that one task packs
 BLOCKS = "block bigint, part string, tokens binary, words binary"
-LANGUAGES = "danish, dutch, english, finnish, french, german, hungarian, italian, norwegian, portuguese, russian, spanish, swedish, turkish"
+Language = Literal[
+    "danish",
+    "dutch",
+    "english",
+    "finnish",
+    "french",
+    "german",
+    "hungarian",
+    "italian",
+    "norwegian",
+    "portuguese",
+    "russian",
+    "spanish",
+    "swedish",
+    "turkish",
+]  # those whose stop words Spark knows
 
 
 class RawTexts(RawTable):
@@ -33,7 +48,7 @@ class Cleaning(Settings):
     """What is done to a text beyond what is done to every item's."""
 
     lowercase: bool = False
-    stop_words: str | None = Field(None, description=f"leave out a language's commonest words: {LANGUAGES}")
+    stop_words: Language | None = Field(None, description="leave out this language's commonest words")
 
 
 def documents(fields: DataFrame, template: Template, cleaning: Cleaning) -> DataFrame:

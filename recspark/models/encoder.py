@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recspark.config import Settings
 from recspark.errors import UserError
-from recspark.models.model_folder import model_folder
+from recspark.models.model_folder import model_folder, quietly
 from recspark.models.pooling import Pooling, pool, pooling_of
 
 PRETRAINED = "lake:pretrained"
@@ -80,19 +80,18 @@ def load_encoder(path: str | Path, pooling: Pooling | None = None, trust_remote_
     decoder's input beside the text (T5).
     """
     from transformers import AutoModel
-    from transformers.utils import logging
 
     folder = model_folder(path)
-    logging.disable_progress_bar()  # a bar for each worker's 50 ms of loading
     try:
-        backbone, report = AutoModel.from_pretrained(
-            str(folder),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with quietly():
+            backbone, report = AutoModel.from_pretrained(
+                str(folder),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
     except Exception as error:
         raise UserError(f"encoder {path} cannot be loaded: {str(error).splitlines()[0]}") from error
     if backbone.config.is_encoder_decoder:

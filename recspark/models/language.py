@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recspark.config import Settings
 from recspark.errors import UserError
-from recspark.models.model_folder import model_folder
+from recspark.models.model_folder import model_folder, quietly
 
 Ints = NDArray[np.int32]
 
@@ -36,9 +36,14 @@ class Continued(Settings):
         auto, folder = AutoModelForMaskedLM if both_ways else AutoModelForCausalLM, model_folder(self.path)
         torch.manual_seed(seed)
         try:
-            model = auto.from_pretrained(
-                str(folder), use_safetensors=True, local_files_only=True, trust_remote_code=False, dtype=torch.float32
-            )
+            with quietly():
+                model = auto.from_pretrained(
+                    str(folder),
+                    use_safetensors=True,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    dtype=torch.float32,
+                )
         except Exception as error:
             raise UserError(f"pretrain.start {self.path} cannot be loaded: {str(error).splitlines()[0]}") from error
         limit = getattr(model.config, "max_position_embeddings", None)

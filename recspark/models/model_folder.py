@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from recspark.errors import UserError
@@ -10,6 +12,20 @@ from recspark.lake import local_folder
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # whole, or cut into several files
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without transformers' progress bars and its table of weights that are not those of the class: what matters is checked."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def model_folder(path: str | Path) -> Path:

@@ -3,8 +3,9 @@
 Each way is its settings. To add one: write the class here and add its name to `Vocabulary`.
 """
 
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -13,6 +14,8 @@ from recspark.config import Settings
 from recspark.errors import UserError
 
 log = logging.getLogger("recspark")
+
+Texts = Callable[[], Iterator[str]]  # the corpus, from its beginning each time
 
 
 class Specials(Settings):
@@ -52,20 +55,20 @@ class Learned(Settings):
     documents: int = Field(1_000_000, ge=1, description="at most so many texts of the corpus are learned from")
     specials: Specials = Specials()
 
-    def learn(self, texts: Iterator[str], both_ways: bool) -> Any:
+    def learn(self, texts: Texts, both_ways: bool) -> Any:
         """A fast transformers tokenizer. both_ways: whether texts get a first token beside the last.
 
-        Raises UserError if the texts hold nothing to make a vocabulary of.
+        Raises UserError if the size has no room for the signs that the texts are written in.
         """
         from tokenizers import Tokenizer, processors
         from transformers import PreTrainedTokenizerFast
 
-        tokenizer: Tokenizer = self.untrained()
-        try:
-            tokenizer.train_from_iterator(texts, self.trainer())
-        except Exception as error:  # Unigram gives up on what has no repetition
-            raise UserError(f"pretrain.vocabulary: the corpus gives no {self.kind} vocabulary: {error}") from error  # type: ignore[attr-defined]
+        tokenizer: Tokenizer = self.trained(texts)
         found, names = tokenizer.get_vocab_size(), self.specials
+        if found > self.size:
+            raise UserError(
+                f"pretrain.vocabulary.size is {self.size}, but the corpus is written in {found} signs; set it higher"
+            )
         if found < self.size:
             log.warning("pretrain.vocabulary.size is %d, but the corpus gives %d tokens", self.size, found)
         text = f"{names.first} $A {names.last}" if both_ways else f"$A {names.last}"
@@ -84,37 +87,51 @@ class Learned(Settings):
             additional_special_tokens=list(names.more),
         )
 
-    def untrained(self) -> Any:
-        raise NotImplementedError
-
-    def trainer(self) -> Any:
+    def trained(self, texts: Texts) -> Any:
+        """A tokenizer of the `tokenizers` library, the same for the same texts."""
         raise NotImplementedError
 
 
 class WordPiece(Learned):
-    """Words and their `##` pieces, as BERT has them; each Chinese character is a word (Devlin et al. 2019)."""
+    """Words and their `##` pieces, as BERT has them; each Chinese character is a word (Devlin et al. 2019).
+
+    The library numbers the pieces of one sign in the order of a hash table, and lets these numbers decide between pairs that
+    are equally frequent: two runs would differ. So they are given to it in order, as if they were special, and the
+    vocabulary that comes out is put into a tokenizer where they are not.
+    """
 
     kind: Literal["wordpiece"] = "wordpiece"
     lowercase: bool = True
 
-    def untrained(self) -> Any:
+    def trained(self, texts: Texts) -> Any:
+        from tokenizers.trainers import WordPieceTrainer
+
+        tokenizer = self.tokenizer({self.specials.unknown: 0})
+        trainer = WordPieceTrainer(
+            vocab_size=self.size,
+            min_frequency=self.min_frequency,
+            special_tokens=[*self.specials.names, *self.later_signs(tokenizer, texts)],
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts(), trainer)
+        return self.tokenizer(tokenizer.get_vocab())
+
+    def tokenizer(self, vocabulary: dict[str, int]) -> Any:
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-        tokenizer = Tokenizer(models.WordPiece(unk_token=self.specials.unknown))
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=self.specials.unknown))
         tokenizer.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece()
         return tokenizer
 
-    def trainer(self) -> Any:
-        from tokenizers.trainers import WordPieceTrainer
-
-        return WordPieceTrainer(
-            vocab_size=self.size,
-            min_frequency=self.min_frequency,
-            special_tokens=list(self.specials.names),
-            show_progress=False,
-        )
+    def later_signs(self, tokenizer: Any, texts: Texts) -> list[str]:
+        """`##` and a sign, for every sign that stands in a word but not first, in order."""
+        signs: set[str] = set()
+        for text in texts():
+            words = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+            signs.update(*(word[1:] for word, _ in words))
+        return [f"##{sign}" for sign in sorted(signs)]
 
 
 class Bpe(Learned):
@@ -123,50 +140,54 @@ class Bpe(Learned):
     kind: Literal["bpe"] = "bpe"
     size: int = Field(8000, ge=300, description="tokens; 256 are the bytes")
 
-    def untrained(self) -> Any:
+    def trained(self, texts: Texts) -> Any:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+        from tokenizers.trainers import BpeTrainer
 
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
-        return tokenizer
-
-    def trainer(self) -> Any:
-        from tokenizers import pre_tokenizers
-        from tokenizers.trainers import BpeTrainer
-
-        return BpeTrainer(
+        trainer = BpeTrainer(
             vocab_size=self.size,
             min_frequency=self.min_frequency,
             special_tokens=list(self.specials.names),
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
+        tokenizer.train_from_iterator(texts(), trainer)
+        return tokenizer
 
 
 class Unigram(Learned):
-    """The likeliest pieces under a unigram model; needs no spaces between words (Kudo 2018)."""
+    """The likeliest pieces under a unigram model; needs no spaces between words (Kudo 2018).
+
+    The library adds up probabilities in the order of a hash table: scores are rounded and pieces put in order here, but two
+    runs may still differ in pieces that are worth the same. Of the three kinds this is the one that is not repeatable.
+    """
 
     kind: Literal["unigram"] = "unigram"
 
-    def untrained(self) -> Any:
+    def trained(self, texts: Texts) -> Any:
+        from tokenizers.trainers import UnigramTrainer
+
+        specials = list(self.specials.names)
+        trainer = UnigramTrainer(
+            vocab_size=self.size, special_tokens=specials, unk_token=self.specials.unknown, show_progress=False
+        )
+        tokenizer = self.tokenizer([(self.specials.unknown, 0.0)], 0)
+        tokenizer.train_from_iterator(texts(), trainer)
+        scores = [(piece, round(score, 6)) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
+        pieces = sorted((pair for pair in scores if pair[0] not in specials), key=lambda pair: (-pair[1], pair[0]))
+        return self.tokenizer([*((name, 0.0) for name in specials), *pieces], specials.index(self.specials.unknown))
+
+    def tokenizer(self, scores: list[tuple[str, float]], unknown: int) -> Any:
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-        tokenizer = Tokenizer(models.Unigram())
+        tokenizer = Tokenizer(models.Unigram(scores, unknown))
         tokenizer.normalizer = normalizers.NFKC()
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         tokenizer.decoder = decoders.Metaspace()
         return tokenizer
-
-    def trainer(self) -> Any:
-        from tokenizers.trainers import UnigramTrainer
-
-        return UnigramTrainer(
-            vocab_size=self.size,
-            special_tokens=list(self.specials.names),
-            unk_token=self.specials.unknown,
-            show_progress=False,
-        )
 
 
 Vocabulary = Annotated[OfModel | WordPiece | Bpe | Unigram, Field(discriminator="kind")]

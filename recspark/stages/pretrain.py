@@ -152,7 +152,7 @@ def write_tokenizer(lake: Lake, settings: PretrainConfig, texts: DataFrame) -> s
         path = vocabulary.path or settings.start.path  # type: ignore[union-attr]
         tokenizer = load_tokenizer(path)
     else:
-        tokenizer = vocabulary.learn(sampled(texts, vocabulary.documents), settings.objective.both_ways)
+        tokenizer = vocabulary.learn(partial(sampled, texts, vocabulary.documents), settings.objective.both_ways)
     if settings.objective.both_ways and tokenizer.mask_token_id is None:
         raise UserError("pretrain: the tokenizer has no mask token, which masked_lm needs; use objective causal_lm")
     with TemporaryDirectory() as local:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from recspark.pipeline import STAGES
+from recspark.pipeline import STAGES as ALL_STAGES
 from recspark.tables import TABLES
 from tests import nightly
 from tests.tiny_encoder import make_tiny_encoder
@@ -76,20 +76,20 @@ def wait_until_under_way(lake: Path, stage: str, process: subprocess.Popen) -> N
 
 
 def outputs(stage: str) -> list[str]:
-    return [name for name in STAGES[stage].OUTPUTS if name in TABLES]
+    return [name for name in ALL_STAGES[stage].OUTPUTS if name in TABLES]
 
 
 def lake_before(world: Path, stage: str, lake: Path) -> None:
     """The lake as it stands when a stage is about to run."""
     shutil.copytree(world / "whole", lake, symlinks=True)
     shutil.rmtree(lake / "_scratch", ignore_errors=True)
-    names = list(STAGES)
+    names = list(nightly.STAGES)
     for later in names[names.index(stage) :]:
-        for name in STAGES[later].OUTPUTS:
+        for name in ALL_STAGES[later].OUTPUTS:
             shutil.rmtree(lake / name, ignore_errors=True)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", nightly.STAGES)
 def test_a_killed_stage_run_again_ends_as_if_nothing_had_happened(world: Path, tmp_path: Path, stage: str):
     lake = tmp_path / "lake"
     lake_before(world, stage, lake)

@@ -1,0 +1,112 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recspark.errors import UserError
+from recspark.models.language import CausalLm, Continued, MaskedLm, NewBert, NewGpt2, block_losses
+from recspark.models.vocabulary import WordPiece
+
+SPECIALS, MASK, SIZE = frozenset(range(5)), 4, 1000
+TOKENS = np.arange(5, 1000, dtype=np.int32)[:900]
+WORDS = (np.arange(900) // 3).astype(np.int32)  # 300 words of three tokens
+
+
+def drawn(seed: int = 0, **settings):
+    return MaskedLm(**settings).example(TOKENS, WORDS, np.random.default_rng(seed), SPECIALS, MASK, SIZE)
+
+
+def test_fifteen_words_in_a_hundred_are_chosen_whole():
+    read, wanted = drawn()
+    chosen = wanted >= 0
+    assert chosen.sum() == 3 * 45
+    assert (chosen.reshape(300, 3).all(1) | ~chosen.reshape(300, 3).any(1)).all()
+    np.testing.assert_array_equal(wanted[chosen], TOKENS[chosen])
+    np.testing.assert_array_equal(read[~chosen], TOKENS[~chosen])
+
+
+def test_of_the_chosen_eight_in_ten_are_masked_one_is_random_one_stays():
+    fates = np.zeros(3)
+    for seed in range(40):
+        read, wanted = drawn(seed, whole_words=False)
+        chosen = wanted >= 0
+        assert chosen.sum() == 135
+        fates += [
+            (read[chosen] == MASK).sum(),
+            ((read[chosen] != MASK) & (read != TOKENS)[chosen]).sum(),
+            (read == TOKENS)[chosen].sum(),
+        ]
+        assert not set(read[chosen & (read != MASK)]) & SPECIALS
+    np.testing.assert_allclose(fates / fates.sum(), [0.8, 0.1, 0.1], atol=0.02)  # 5,400 draws: a standard error of .005
+
+
+def test_special_tokens_are_never_chosen_and_one_word_always_is():
+    tokens, words = np.array([2, 77, 3], np.int32), np.array([-1, 0, -1], np.int32)
+    draw = np.random.default_rng(0)
+    _, wanted = MaskedLm().example(tokens, words, draw, SPECIALS, MASK, SIZE)
+    assert wanted.tolist() == [-100, 77, -100]
+    _, wanted = MaskedLm().example(tokens[:1], words[:1], draw, SPECIALS, MASK, SIZE)
+    assert wanted.tolist() == [-100]
+
+
+def test_a_causal_model_must_say_the_next_token():
+    read, wanted = CausalLm().example(TOKENS[:3], WORDS[:3], np.random.default_rng(0), SPECIALS, MASK, SIZE)
+    assert read.tolist() == [5, 6, 7]
+    assert wanted.tolist() == [6, 7, -100]
+
+
+class Even(torch.nn.Module):
+    """Finds every one of eight tokens as likely."""
+
+    def forward(self, input_ids, attention_mask):
+        return type("Output", (), {"logits": torch.zeros(*input_ids.shape, 8)})
+
+
+def test_not_knowing_costs_the_logarithm_of_the_vocabulary():
+    read = [np.array([1, 2, 3]), np.array([4])]
+    losses = block_losses(Even(), read, [np.array([-100, 5, 6]), np.array([-100])], torch.device("cpu"))
+    assert losses.tolist() == pytest.approx([math.log(8), 0.0])
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return WordPiece(size=60).learn(lambda: iter(["red film", "blue film"] * 5), True)
+
+
+@pytest.mark.parametrize(
+    "start", [NewBert(layers=1, hidden_size=8, heads=2), NewGpt2(layers=1, hidden_size=8, heads=2)]
+)
+def test_a_block_costs_the_same_whatever_it_is_padded_with(tokenizer, start):
+    model = start.make(tokenizer, start.kind == "bert", 16, 0).eval()
+    one, other = np.array([2, 7, 8, 3]), np.array([2, 9, 3, 7, 8, 9, 10, 3])
+    want = [np.where(np.arange(len(r)) % 2, r, -100) for r in (one, other)]
+    with torch.no_grad():
+        together = block_losses(model, [one, other], want, torch.device("cpu"))
+        alone = [block_losses(model, [r], [w], torch.device("cpu"))[0] for r, w in zip((one, other), want, strict=True)]
+    torch.testing.assert_close(together, torch.stack(alone))
+
+
+def test_a_new_model_is_the_same_for_the_same_seed(tokenizer):
+    first, same, other = (NewBert(layers=1, hidden_size=8, heads=2).make(tokenizer, True, 16, s) for s in (1, 1, 2))
+    weights = [m.get_input_embeddings().weight for m in (first, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_a_block_longer_than_the_model_reads_is_an_error(tokenizer, tiny_encoder: Path):
+    with pytest.raises(UserError, match=r"block_length is 32, but pretrain.start.positions 16"):
+        NewBert(layers=1, hidden_size=8, heads=2, positions=16).make(tokenizer, True, 32, 0)
+    with pytest.raises(UserError, match=r"block_length is 128, but .* reads at most 64 tokens"):
+        Continued(path=str(tiny_encoder)).make(tokenizer, True, 128, 0)
+
+
+def test_an_encoder_does_not_go_on_as_a_causal_model(tokenizer, tiny_encoder: Path):
+    with pytest.raises(UserError, match="reads both ways; its objective is masked_lm"):
+        Continued(path=str(tiny_encoder)).make(tokenizer, False, 16, 0)
+
+
+def test_heads_must_share_the_hidden_size():
+    with pytest.raises(ValueError, match="hidden_size 10 should be a multiple of heads 4"):
+        NewBert(hidden_size=10)
