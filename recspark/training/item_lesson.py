@@ -49,7 +49,7 @@ class ItemLesson:
     @property
     def columns(self) -> Columns:
         arrays = {"tokens": "<i4", "user_sum": "<f4", "user_root": "<f4"}
-        return Columns(NUMBERS, {name: np.dtype(kind) for name, kind in arrays.items()})
+        return Columns("item_id", NUMBERS, {name: np.dtype(kind) for name, kind in arrays.items()})
 
     def make_model(self) -> Retriever:
         """The base encoder, adapted, under the head that the factorization fitted."""

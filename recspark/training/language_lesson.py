@@ -28,7 +28,7 @@ class LanguageLesson:
 
     @property
     def columns(self) -> Columns:
-        return Columns(("block",), {"tokens": np.dtype("<i4"), "words": np.dtype("<i4")})
+        return Columns("block", ("block",), {"tokens": np.dtype("<i4"), "words": np.dtype("<i4")})
 
     def make_model(self) -> nn.Module:
         """Random weights and all: the same on every rank."""

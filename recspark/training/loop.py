@@ -81,7 +81,8 @@ def train_epoch(
         total += torch.tensor([losses.sum().item(), len(losses)], dtype=torch.float64)
         done += step.size
         if not np.isfinite(total[0].item()):
-            raise FloatingPointError(f"the loss is not finite at epoch {epoch}, step {number + 1}")
+            names = f"{job.lesson.columns.id} {', '.join(map(str, shard.ids(step.key)))}"
+            raise FloatingPointError(f"the loss is not finite at epoch {epoch}, step {number + 1}, with {names}")
         reporter.update(
             state="running",
             epoch=epoch,

@@ -19,8 +19,9 @@ LAYOUT = ("part", "batch", "slot", "batch_size")  # every training table's; see 
 
 @dataclass(frozen=True)
 class Columns:
-    """What a training table has beside its layout: columns of numbers, and of bytes that are arrays of a type."""
+    """What a training table has beside its layout: the examples' id, columns of numbers, and of bytes that are arrays of a type."""
 
+    id: str
     numbers: tuple[str, ...]
     arrays: dict[str, np.dtype[Any]]
 
@@ -67,7 +68,7 @@ class Shard:
 
     def __init__(self, path: str, kind: ReaderKind, columns: Columns):
         """path: the folder of one shard."""
-        self.columns = columns
+        self.path, self.columns = path, columns
         self.folder = TemporaryDirectory(prefix="recspark-shard-")
         self.ragged = {name: Ragged(Path(self.folder.name) / name, dtype) for name, dtype in columns.arrays.items()}
         plain: dict[str, list[NDArray[Any]]] = {name: [] for name in (*LAYOUT, *columns.numbers)}
@@ -93,6 +94,13 @@ class Shard:
         numbers = {name: self.plain[name][rows] for name in self.columns.numbers}
         arrays = {name: [self.ragged[name][r] for r in rows] for name in self.columns.arrays}
         return Step(numbers, arrays, int(self.plain["batch_size"][rows[0]]), (part, number))
+
+    def ids(self, key: tuple[str, int]) -> list[Any]:
+        """Of the step's examples; read from the table again, as only an error asks for them."""
+        import pyarrow.compute as pc
+
+        here = (pc.field("part") == key[0]) & (pc.field("batch") == key[1])
+        return opened(self.path).to_table(columns=[self.columns.id], filter=here)[self.columns.id].to_pylist()
 
     def steps(self, part: str) -> int:
         """Steps of a part; the same on every rank by the table's making."""
@@ -133,13 +141,18 @@ def read_petastorm(path: str, columns: list[str]) -> Iterator[dict[str, NDArray[
 
 def read_arrow(path: str, columns: list[str]) -> Iterator[dict[str, NDArray[Any]]]:
     """Record batches of the same folder, through pyarrow's dataset reader."""
+    for piece in opened(path).to_batches(columns=columns):
+        if piece.num_rows:
+            yield {name: piece.column(name).to_numpy(zero_copy_only=False) for name in columns}
+
+
+def opened(path: str) -> Any:
+    """The folder as a pyarrow dataset."""
     import pyarrow.dataset as ds
     import pyarrow.fs as pafs
 
     fs, base = pafs.FileSystem.from_uri(path)
-    for piece in ds.dataset(base, filesystem=fs, format="parquet").to_batches(columns=columns):
-        if piece.num_rows:
-            yield {name: piece.column(name).to_numpy(zero_copy_only=False) for name in columns}
+    return ds.dataset(base, filesystem=fs, format="parquet")
 
 
 READERS = {"petastorm": read_petastorm, "arrow": read_arrow}
