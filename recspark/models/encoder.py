@@ -64,13 +64,12 @@ class TextEncoder(nn.Module):
 
 def pad(texts: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
     """(B, L) int64 token ids, 0 where padded, and the (B, L) mask: 1 for tokens."""
-    longest = max((len(t) for t in texts), default=0)
-    token_ids = torch.zeros(len(texts), longest, dtype=torch.long)
-    mask = torch.zeros(len(texts), longest, dtype=torch.long)
-    for row, text in enumerate(texts):
-        token_ids[row, : len(text)] = torch.from_numpy(np.array(text, np.int64))
-        mask[row, : len(text)] = 1
-    return token_ids, mask
+    lengths = np.fromiter((len(t) for t in texts), np.int64, len(texts))
+    mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    token_ids = np.zeros(mask.shape, np.int64)
+    if len(texts):
+        token_ids[mask] = np.concatenate(texts)
+    return torch.from_numpy(token_ids), torch.from_numpy(mask.astype(np.int64))
 
 
 def load_encoder(path: str | Path, pooling: Pooling | None = None, trust_remote_code: bool = False) -> TextEncoder:

@@ -1,7 +1,8 @@
-"""What the encoder learns: a loss per item of its vector z.
+"""What the encoder learns: a loss per item of its vector z, quadratic in z as long as the user vectors are fixed.
 
-Each objective is its settings. To add one: write the class here and add its name to `Objective`.
-Shapes: B items, K factors, M rows of the longest root in the batch.
+An objective makes of an item's users the form Q with loss [z 1] Q [z 1]ᵀ: constant over a training, so it can be kept, and
+a step costs one product. Each objective is its settings. To add one: write the class here and add its name to `Objective`.
+Shapes: B items, K factors, J = K + 1, M rows of the longest root in the batch.
 """
 
 from dataclasses import dataclass
@@ -40,12 +41,11 @@ class AllPairs(Settings):
     kind: Literal["all_pairs"] = "all_pairs"
     weight_exponent: float = Field(-0.5, ge=-1, le=0, description="an item's loss is weighted by n to this power")
 
-    def loss(self, vectors_BK: Tensor, targets: ItemTargets, user_gram_KK: Tensor) -> Tensor:
-        """(B,) weighted loss of each item."""
-        fit = targets.positives_B - 2 * (vectors_BK * targets.user_sum_BK).sum(1)
-        fit = fit + (targets.user_root_BMK @ vectors_BK.unsqueeze(2)).square().sum((1, 2))
-        spread = ((vectors_BK @ user_gram_KK) * vectors_BK).sum(1)
-        return targets.weight_B * (fit + targets.unobserved_B * spread)
+    def forms(self, targets: ItemTargets, user_gram_KK: Tensor) -> Tensor:
+        """(B, J, J), weighted."""
+        return packed(
+            all_pairs_square(targets, user_gram_KK), targets.user_sum_BK, targets.positives_B, targets.weight_B
+        )
 
 
 class CorrectedAllPairs(Settings):
@@ -61,15 +61,36 @@ class CorrectedAllPairs(Settings):
     kind: Literal["corrected_all_pairs"] = "corrected_all_pairs"
     weight_exponent: float = Field(0.0, ge=-1, le=0, description="an item's loss is weighted by n to this power")
 
-    def loss(self, vectors_BK: Tensor, targets: ItemTargets, user_gram_KK: Tensor) -> Tensor:
-        """(B,) weighted loss of each item."""
-        penalty = targets.penalty_B.unsqueeze(1)
-        left = targets.user_root_BMK.mT @ targets.user_root_BMK + targets.unobserved_B[:, None, None] * user_gram_KK
-        lower = torch.linalg.cholesky(left + torch.diag_embed(penalty.expand_as(vectors_BK)))
-        right = targets.user_sum_BK + penalty * vectors_BK
-        half = torch.linalg.solve_triangular(lower, right.unsqueeze(2), upper=False).squeeze(2)
-        rest = targets.positives_B + (penalty * vectors_BK.square() - half.square()).sum(1)
-        return targets.weight_B * rest
+    def forms(self, targets: ItemTargets, user_gram_KK: Tensor) -> Tensor:
+        """(B, J, J), weighted: λ z² − (b + λz)ᵀ A⁻¹ (b + λz) is zᵀ (λ A⁻¹ S) z − 2 λ bᵀA⁻¹ z − bᵀA⁻¹b with S = A − λ I."""
+        square_BKK = all_pairs_square(targets, user_gram_KK)
+        penalty = targets.penalty_B[:, None, None]
+        lower = torch.linalg.cholesky(square_BKK + penalty * torch.eye(square_BKK.shape[1]).to(square_BKK))
+        right = torch.cat([square_BKK, targets.user_sum_BK.unsqueeze(2)], 2)
+        solved = torch.cholesky_solve(right, lower)
+        shrunk, own = penalty * solved[..., :-1], solved[..., -1]
+        rest = targets.positives_B - (targets.user_sum_BK * own).sum(1)
+        return packed((shrunk + shrunk.mT) / 2, targets.penalty_B[:, None] * own, rest, targets.weight_B)
 
 
 Objective = Annotated[CorrectedAllPairs | AllPairs, Field(discriminator="kind")]
+
+
+def all_pairs_square(targets: ItemTargets, user_gram_KK: Tensor) -> Tensor:
+    """(B, K, K) FᵀF + a G."""
+    return targets.user_root_BMK.mT @ targets.user_root_BMK + targets.unobserved_B[:, None, None] * user_gram_KK
+
+
+def packed(square_BKK: Tensor, linear_BK: Tensor, constant_B: Tensor, weight_B: Tensor) -> Tensor:
+    """(B, J, J) of w (zᵀ P z − 2 c·z + d)."""
+    upper = torch.cat([square_BKK, -linear_BK.unsqueeze(2)], 2)
+    lower = torch.cat([-linear_BK, constant_B.unsqueeze(1)], 1)
+    return weight_B[:, None, None] * torch.cat([upper, lower.unsqueeze(1)], 1)
+
+
+def losses_at(vectors_BK: Tensor, forms_BJJ: Tensor) -> Tensor:
+    """(B,) each item's form at its vector."""
+    with_one = torch.cat([vectors_BK, vectors_BK.new_ones(len(vectors_BK), 1)], 1)
+    half_slope = (forms_BJJ @ with_one.detach().unsqueeze(2)).squeeze(2)
+    # The forms are symmetric: this has the value and the slope of the form, and reads the forms once, not again backward.
+    return (half_slope * (2 * with_one - with_one.detach())).sum(1)

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from recspark.lake import local_folder
 from recspark.models.adaptation import Adaptation, LastLayers
 from recspark.models.encoder import EncoderConfig, load_encoder, pad
-from recspark.models.objectives import CorrectedAllPairs, ItemTargets, Objective
+from recspark.models.objectives import CorrectedAllPairs, ItemTargets, Objective, losses_at
 from recspark.models.retriever import Factors, Retriever
+from recspark.training.kept import KeptSteps
 from recspark.training.learner import Losses, TrainingSettings, set_dropout
 from recspark.training.prefix import KeptStates, keep_prefix
 from recspark.training.reader import Columns, Shard, Step
@@ -35,6 +36,9 @@ class ItemSettings(TrainingSettings):
     )
     prefix_gib: float = Field(
         4.0, ge=0, description="disk a rank may take to keep what frozen lower layers make of the texts; 0: never kept"
+    )
+    forms_gib: float = Field(
+        4.0, ge=0, description="disk a rank may take to keep the losses' forms, 4 (k + 1)² bytes an item; 0: never kept"
     )
 
 
@@ -66,14 +70,17 @@ class ItemLesson:
     def losses(self, model: nn.Module, shard: Shard, device: torch.device) -> Losses:
         factors = Factors.load(local_folder(self.factors))
         gram_KK = torch.from_numpy(factors.user_gram).float().to(device)
-        kept = self.keep_prefix(model, shard, device)
+        kept, forms = self.keep_prefix(model, shard, device), KeptSteps(int(self.settings.forms_gib * 2**30))
         mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+        def forms_of(step: Step) -> Tensor:
+            return self.settings.objective.forms(targets_of(step, len(gram_KK), device), gram_KK)
 
         def losses(called: nn.Module, step: Step, epoch: int) -> Tensor:
             token_ids, mask = (t.to(device) for t in pad(step.arrays["tokens"]))
             with torch.autocast(device.type, torch.bfloat16, mixed), below(kept, step, token_ids, mask):
                 vectors = called(token_ids, mask)
-            return self.settings.objective.loss(vectors.float(), targets_of(step, len(gram_KK), device), gram_KK)
+            return losses_at(vectors.float(), forms.of(step.key, lambda: forms_of(step), device))
 
         return losses
 

@@ -4,22 +4,19 @@ The steps of a shard are the same texts in every epoch, and what frozen layers m
 tokens, H the encoder's hidden size.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recspark.errors import UserError
 from recspark.models.adaptation import layer_stack, trainable
 from recspark.models.encoder import TextEncoder
+from recspark.training.kept import KeptSteps
 
-SPARE = 2**30  # bytes of the disk that are left to others
 CLOSE = 1e-4  # how near a text's vector by way of the kept states must be to the plain one
 
 
@@ -54,6 +51,7 @@ class Prefix:
         self.encoder = encoder
         self.lower, self.above = list(layer_stack(encoder.backbone)[:depth]), layer_stack(encoder.backbone)[depth]
         self.gives_tuple = False  # whether a layer returns a tuple that begins with its states
+        self.embeddings: nn.Module | None = None  # what gives the lowest layer its states, if one module does
 
     def states(self, token_ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """(B, L, H) what the layers make of the texts."""
@@ -64,8 +62,15 @@ class Prefix:
         def look(module: nn.Module, args: tuple, output: Any) -> None:
             self.gives_tuple = isinstance(output, tuple)
 
+        def enter(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            states = args[0] if args else kwargs["hidden_states"]
+            self.embeddings = next((m for m, output in reversed(outputs) if output is states), None)
+
+        outputs: list[tuple[nn.Module, Any]] = []
         hooks = [
+            *(m.register_forward_hook(lambda m, _, out: outputs.append((m, out))) for m in self.encoder.modules()),
             self.above.register_forward_pre_hook(stop, with_kwargs=True),
+            self.lower[0].register_forward_pre_hook(enter, with_kwargs=True),
             self.lower[0].register_forward_hook(look),
         ]
         try:
@@ -93,12 +98,14 @@ class Prefix:
         hook = self.above.register_forward_pre_hook(take, with_kwargs=True)
         for layer in self.lower:
             layer.forward = passing
+        if self.embeddings is not None:
+            self.embeddings.forward = lambda *_, **__: states_BLH
         try:
             yield
         finally:
             hook.remove()
-            for layer in self.lower:
-                del layer.forward
+            for module in filter(None, [*self.lower, self.embeddings]):
+                del module.forward
 
     def is_exact(self, token_ids_BL: Tensor, mask_BL: Tensor) -> bool:
         """Whether the encoder gives the same vectors by this way; not so where layers hand on more than their states."""
@@ -112,30 +119,14 @@ class Prefix:
 
 
 class KeptStates:
-    """The prefix's states by step, in temporary files that are mapped, up to a number of bytes; further steps are computed anew."""
+    """The prefix's states by step, kept up to a number of bytes."""
 
     def __init__(self, prefix: Prefix, limit: int):
-        self.prefix, self.left = prefix, limit
-        self.folder = TemporaryDirectory(prefix="recspark-prefix-")
-        self.kept: dict[Any, Path] = {}
+        self.prefix, self.kept = prefix, KeptSteps(limit)
 
     def of(self, step: Any, token_ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """(B, L, H) the states of a step's texts; `step` must name the same texts each time."""
-        if step in self.kept:
-            mapped = np.load(self.kept[step], mmap_mode="c")
-            return torch.from_numpy(mapped).to(token_ids_BL.device, non_blocking=True)
-        states = self.prefix.states(token_ids_BL, mask_BL)
-        size = states.numel() * 4
-        if size <= min(self.left, shutil.disk_usage(self.folder.name).free - SPARE):
-            self.left -= size
-            path = Path(self.folder.name) / f"{len(self.kept)}.npy"
-            try:
-                np.save(path, states.float().cpu().numpy())
-                self.kept[step] = path
-            except OSError:  # the disk is full after all; what is not kept is computed anew
-                path.unlink(missing_ok=True)
-                self.left = 0
-        return states
+        return self.kept.of(step, partial(self.prefix.states, token_ids_BL, mask_BL), token_ids_BL.device)
 
 
 def keep_prefix(encoder: TextEncoder, limit: int, sample: Callable[[], tuple[Tensor, Tensor]]) -> KeptStates | None:

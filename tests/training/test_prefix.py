@@ -8,7 +8,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, T5Config,
 from recspark.models.adaptation import BitFit, Frozen, Full, LastLayers, Lora
 from recspark.models.encoder import TextEncoder, load_encoder
 from recspark.training import checkpoint, item_lesson, loop
-from recspark.training import prefix as prefix_module
+from recspark.training import kept as kept_module
 from recspark.training.launcher import LocalRanks
 from recspark.training.learner import set_dropout
 from recspark.training.prefix import KeptStates, Prefix, frozen_depth, keep_prefix
@@ -75,6 +75,17 @@ def test_the_layers_below_are_not_run(tiny_encoder: Path):
         torch.testing.assert_close(encoder(TEXT, MASK), first)
 
 
+def test_the_embeddings_are_not_run_where_they_alone_make_the_lowest_states(tiny_encoder: Path):
+    encoder = load_encoder(tiny_encoder)
+    prefix = Prefix(encoder, 1)
+    states = prefix.states(TEXT, MASK)
+    assert prefix.embeddings is encoder.backbone.embeddings
+    plain = encoder(TEXT, MASK)
+    torch.nn.init.zeros_(encoder.backbone.embeddings.LayerNorm.weight)
+    with prefix.given(states):
+        torch.testing.assert_close(encoder(TEXT, MASK), plain, atol=0, rtol=0)
+
+
 def test_layers_that_hand_on_more_than_their_states_are_run_whole():
     """T5 computes the bias of positions in its first layer and hands it up."""
     encoder = TextEncoder(
@@ -97,7 +108,7 @@ def test_what_does_not_fit_is_computed_anew(tiny_encoder: Path):
     prefix = Prefix(frozen(load_encoder(tiny_encoder)), 1)
     kept = KeptStates(prefix, limit=2 * 5 * 16 * 4)
     first, second = kept.of("a", TEXT, MASK), kept.of("b", TEXT, MASK)
-    assert list(kept.kept) == ["a"]
+    assert list(kept.kept.files) == ["a"]
     torch.testing.assert_close(kept.of("a", TEXT, MASK), first, atol=0, rtol=0)
     torch.testing.assert_close(kept.of("b", TEXT, MASK), second, atol=0, rtol=0)
 
@@ -107,9 +118,9 @@ def test_a_disk_that_is_full_keeps_nothing_and_stops_nothing(tiny_encoder: Path,
         raise OSError(28, "No space left on device")
 
     kept = KeptStates(Prefix(frozen(load_encoder(tiny_encoder)), 1), limit=2**20)
-    monkeypatch.setattr(prefix_module.np, "save", full)
+    monkeypatch.setattr(kept_module.np, "save", full)
     first = kept.of("a", TEXT, MASK)
-    assert not kept.kept
+    assert not kept.kept.files
     torch.testing.assert_close(kept.of("a", TEXT, MASK), first, atol=0, rtol=0)
 
 
@@ -122,11 +133,12 @@ def test_a_training_learns_the_same_with_and_without(
     (tmp_path / "status").mkdir()
     found = {}
     for name, gib in (("with", 1.0), ("without", 0.0)):
-        job = make_job(tmp_path, tiny_encoder, 1, settings.model_copy(update={"prefix_gib": gib}), name)
+        gibs = {"prefix_gib": gib, "forms_gib": gib}
+        job = make_job(tmp_path, tiny_encoder, 1, settings.model_copy(update=gibs), name)
         loop.train_rank(job, LocalRanks(), Reporter(str(tmp_path / "status"), 0))
         found[name] = checkpoint.load_last(job.checkpoints)
     assert made[0] is not None
-    assert {part for part, _ in made[0].kept} == {"train", "valid"}
+    assert {part for part, _ in made[0].kept.files} == {"train", "valid"}
     assert made[1] is None
     (tensors, facts), (plain, plain_facts) = found["with"], found["without"]
     assert [row["train_loss"] for row in facts["log"]] == [row["train_loss"] for row in plain_facts["log"]]
