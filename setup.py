@@ -48,6 +48,7 @@ setup(
         "horovod": ["horovod>=0.28.1", "cffi"],
         # Petastorm 0.12 reads with pyarrow 14 at most, which needs numpy 1.
         "petastorm": ["petastorm>=0.12.1,<0.13", "pyarrow>=11,<15", "numpy>=1.26,<2"],
+        "search": ["bm25s>=0.2"],  # search.bm25_weight
         "tune": ["optuna>=4"],
         "dev": [
             "pytest",

@@ -1,4 +1,4 @@
-"""`recspark run | show user | show item | doctor | version`."""
+"""`recspark run | show user | show item | search | doctor | version`."""
 
 import datetime
 from typing import Annotated
@@ -52,14 +52,19 @@ def run(
 
 
 def chosen(start: str | None, stop: str | None) -> list[str]:
-    """Names of the stages from one to another. Raises UserError for an unknown name or an empty range."""
-    from recspark.pipeline import STAGES
+    """Names of the stages from one to another, by default the night's; a stage outside it runs if an end of the range names it.
+
+    Raises UserError for an unknown name or an empty range.
+    """
+    from recspark.pipeline import NIGHT, STAGES
 
     names = list(STAGES)
     for option, name in (("--from", start), ("--to", stop)):
         if name is not None and name not in names:
             raise UserError(f"{option} {name}: no such stage; stages are {', '.join(names)}")
-    picked = names[names.index(start) if start else 0 : names.index(stop) + 1 if stop else None]
+    first = names.index(start) if start else 0
+    last = names.index(stop) if stop else max(first, len(NIGHT) - 1)
+    picked = names[first : last + 1]
     if not picked:
         raise UserError(f"--from {start} comes after --to {stop}; the order is {', '.join(names)}")
     return picked
@@ -95,6 +100,22 @@ def show_item(
     raise typer.Exit(
         guard(lambda: shown.item(config, run_date.date() if run_date else None, overrides or [], item_id, top), False)
     )
+
+
+@app.command()
+def search(
+    query: str,
+    config: ConfigOption,
+    run_date: DateOption = None,
+    overrides: SetOption = None,
+    top: Annotated[int, typer.Option(min=1, help="items to print")] = 10,
+    user_id: Annotated[str | None, typer.Option("--user", metavar="ID", help="whose preferences count beside")] = None,
+) -> None:
+    """The items that answer a query in free words, best first. (`recspark run --from search` answers a table of queries.)"""
+    from recspark import search as searching
+
+    date = run_date.date() if run_date else None
+    raise typer.Exit(guard(lambda: searching.run(config, date, overrides or [], query, user_id, top), False))
 
 
 @app.command()

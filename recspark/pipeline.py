@@ -1,4 +1,4 @@
-"""The nightly pipeline, in order, and the settings of a whole deployment.
+"""The nightly pipeline, in order, the stages that run only when named, and the settings of a whole deployment.
 
 A stage is a module with `INPUTS` and `OUTPUTS` (names of tables and models), its `Config`, and `run(spark, lake, config)`,
 which reads inputs by name, computes, and writes outputs by name. `config` is the whole Deployment; a stage reads its own
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from recspark.config import Settings
 from recspark.models.encoder import PRETRAINED, EncoderConfig
 from recspark.session import SparkSettings
-from recspark.stages import candidates, embed, evaluate, factorize, finetune, preprocess, pretrain, publish
+from recspark.stages import candidates, embed, evaluate, factorize, finetune, preprocess, pretrain, publish, search
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.embed import EmbedConfig
 from recspark.stages.evaluate import EvaluateConfig
@@ -22,8 +22,10 @@ from recspark.stages.finetune import FinetuneConfig
 from recspark.stages.preprocess import PreprocessConfig
 from recspark.stages.pretrain import PretrainConfig
 from recspark.stages.publish import PublishConfig
+from recspark.stages.search import SearchConfig
 
 PIPELINE: Sequence[ModuleType] = (pretrain, preprocess, factorize, finetune, embed, candidates, evaluate, publish)
+WHEN_NAMED: Sequence[ModuleType] = (search,)  # after the night's own, if --to, --from or a job says so
 
 
 class Deployment(Settings):
@@ -41,6 +43,7 @@ class Deployment(Settings):
     candidates: CandidatesConfig = CandidatesConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()
+    search: SearchConfig = SearchConfig()
 
     @model_validator(mode="after")
     def _has_an_encoder(self) -> "Deployment":
@@ -56,4 +59,5 @@ def stage_name(stage: ModuleType) -> str:
     return stage.__name__.rpartition(".")[2]
 
 
-STAGES = {stage_name(stage): stage for stage in PIPELINE}
+STAGES = {stage_name(stage): stage for stage in (*PIPELINE, *WHEN_NAMED)}
+NIGHT = tuple(map(stage_name, PIPELINE))

@@ -225,6 +225,20 @@ RECOMMENDATIONS = Table(
     (*_LIST_COLUMNS, Column("model_hash", "string", "content hash of the retriever")),
     key=("user_id", "rank"),
 )
+SEARCH_RESULTS = Table(
+    "search_results",
+    "Items for the queries that search.queries asked, best first.",
+    (
+        Column("query_id", "id", "the query, as the table of queries gave it"),
+        Column("rank", "int", "from 1"),
+        Column("item_id", "id", "the item"),
+        Column(
+            "score", "float", "cosine, BM25's share and preference added up (docs/search.md); never rises with rank"
+        ),
+        Column("model_hash", "string", "content hash of the retriever"),
+    ),
+    key=("query_id", "rank"),
+)
 METRICS = Table(
     "metrics",
     "The evaluation: a value and its 95 % bootstrap interval a model, slice, metric and cut-off.",

@@ -9,14 +9,21 @@ from typer.testing import CliRunner
 from recspark import __version__, runner, show
 from recspark.cli import app, chosen
 from recspark.errors import UserError
-from recspark.pipeline import STAGES
+from recspark.pipeline import NIGHT
 
 
 def test_stages_are_chosen_in_order_both_ends_included():
-    assert chosen(None, None) == list(STAGES)
+    assert chosen(None, None) == list(NIGHT)
     assert chosen("embed", "evaluate") == ["embed", "candidates", "evaluate"]
     assert chosen("publish", None) == ["publish"]
     assert chosen(None, "preprocess") == ["pretrain", "preprocess"]
+
+
+def test_search_runs_only_where_an_end_of_the_range_names_it():
+    assert chosen("search", None) == ["search"]
+    assert chosen(None, "search") == [*NIGHT, "search"]
+    assert chosen("publish", "search") == ["publish", "search"]
+    assert "search" not in chosen("preprocess", None)
 
 
 def test_a_stage_that_is_none_or_an_empty_range_is_refused():

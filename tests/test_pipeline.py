@@ -5,25 +5,30 @@ from pathlib import Path
 import pytest
 
 from recspark.config import load
-from recspark.pipeline import PIPELINE, STAGES, Deployment
+from recspark.pipeline import PIPELINE, STAGES, WHEN_NAMED, Deployment
 from recspark.tables import TABLES
 
 REPOSITORY = Path(__file__).parent.parent
-RAW = {"raw/interactions", "raw/items", "raw/users"}
+RAW = {"raw/interactions", "raw/items", "raw/users", "raw/queries"}
 
 
 def test_each_input_is_raw_or_an_earlier_stages_output():
     made: set[str] = set()
-    for stage in PIPELINE:
+    for stage in STAGES.values():
         missing = {name for name in stage.INPUTS if name not in made | RAW}
         assert not missing, f"{stage.__name__} reads {missing}, which no earlier stage writes"
         made |= set(stage.OUTPUTS)
 
 
 def test_each_output_has_one_writer_and_each_table_a_stage():
-    written = [name for stage in PIPELINE for name in stage.OUTPUTS]
+    written = [name for stage in STAGES.values() for name in stage.OUTPUTS]
     assert len(written) == len(set(written))
     assert set(TABLES) <= set(written)
+
+
+def test_the_night_does_without_the_stages_that_run_only_when_named():
+    needed = {name for stage in PIPELINE for name in stage.INPUTS}
+    assert not needed & {name for stage in WHEN_NAMED for name in stage.OUTPUTS}
 
 
 def test_each_stage_has_a_job_of_a_few_lines_and_no_job_is_left_over():

@@ -66,7 +66,11 @@ def save_retriever(retriever: Retriever, base: EncoderConfig, settings: FactorSe
         "sentence_bert_config.json": {"max_seq_length": base.max_length, "do_lower_case": False},
         "config_sentence_transformers.json": {"prompts": prompts, "default_prompt_name": None},
         "1_Pooling/config.json": pooling_config(retriever.encoder.pooling, retriever.encoder.embedding_size),
-        "recspark.json": {"factors": settings.model_dump(), "max_length": base.max_length},
+        "recspark.json": {
+            "factors": settings.model_dump(),
+            "max_length": base.max_length,
+            "query_prefix": base.query_prefix,
+        },
     }
     for name in ("1_Pooling", "2_Normalize"):
         (target / name).mkdir(exist_ok=True)
@@ -99,3 +103,13 @@ def load_head(folder: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float
     head = load_file(Path(folder) / "head.safetensors")
     settings = json.loads((Path(folder) / "recspark.json").read_text())["factors"]
     return head["weight"], head["bias"], FactorSettings(**settings)
+
+
+def query_prefix_of(folder: str | Path) -> str:
+    """What the retriever wants before a query."""
+    return str(json.loads((Path(folder) / "recspark.json").read_text()).get("query_prefix", ""))
+
+
+def max_length_of(folder: str | Path) -> int:
+    """Tokens that the retriever's texts were cut to when it was trained."""
+    return int(json.loads((Path(folder) / "recspark.json").read_text())["max_length"])

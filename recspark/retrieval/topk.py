@@ -6,7 +6,7 @@ loses nothing: if an item is among the best K, fewer than K groups can stand bef
 
 Order is total: a score and a position make one 64-bit key, so a tie at the K-th place is decided like any other.
 
-Dimensions: U users given, R users a tile, W items a tile, G groups a tile (W / 16), K list length, D vector length.
+Dimensions: U users given, R users a tile, W items a tile, G groups a tile (W / 16), K list length, D vector length, V words.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 Floats = NDArray[np.float32]
@@ -40,6 +41,21 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Words:
+    """Sparse vectors beside the dense ones, (U, V) and (M, V) float32, whose product is added to the scores."""
+
+    users_UV: csr_matrix
+    items_MV: csr_matrix
+
+    def add(self, scores_RW: Tensor, first: int, items_WV: csr_matrix, columns: Tensor) -> None:
+        """Add the products of the users from `first` on with a tile's items, which stand in these columns of its scores."""
+        users_RV = self.users_UV[first : first + len(scores_RW)]
+        if users_RV.nnz and items_WV.nnz:
+            products = torch.from_numpy((users_RV @ items_WV.T).toarray())
+            scores_RW[: len(products)].index_add_(1, columns, products)
+
+
+@dataclass(frozen=True)
 class Lists:
     """Best items first: positions (U, K) int32, -1 where a list ends early; scores (U, K) float32, -inf there."""
 
@@ -55,10 +71,11 @@ def exact_top_k(
     allowed: Positions | None = None,
     memory_bytes: int = MEMORY_BYTES,
     threads: int = 1,
+    words: Words | None = None,
 ) -> Lists:
     """The K items of largest inner product for each user, by (score descending, position ascending).
 
-    Vectors are finite; `items_MD` may be a read-only memory map. `allowed` names the positions to rank, ascending (all
+    With `words` the score is the sum of both products. Vectors are finite; `items_MD` may be a read-only memory map. `allowed` names the positions to rank, ascending (all
     where it is None). A list is shorter than K only if fewer unseen items are allowed. Beside the arguments and the
     result it holds at most about `memory_bytes`, or one tile of 8 x 256 if that is more. A pair's score does not depend
     on the other users given, as the shapes multiplied depend on M, D, K and the budget alone.
@@ -72,9 +89,13 @@ def exact_top_k(
         chosen = slice(start, start + width) if allowed is None else allowed[start : start + width]
         items_WD = fold(items_MD[chosen], width)
         hidden = None if seen is None else hidden_entries(seen, chosen, width)
-        padding = fold_columns(np.arange(min(width, count - start), width), width)
+        local = fold_columns(np.arange(width), width)
+        filled, padding = local[: count - start], local[count - start :]
+        words_WV = None if words is None else words.items_MV[chosen]
         for first, users_RD in padded_blocks(users_UD, rows):
             torch.mm(users_RD, items_WD.T, out=scores_RW)
+            if words is not None:
+                words.add(scores_RW, first, words_WV, filled)
             scores_RW.index_fill_(1, padding, -torch.inf)
             if hidden is not None:
                 scores_RW.view(-1)[hidden.within(first, rows)] = -torch.inf

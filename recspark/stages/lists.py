@@ -1,4 +1,4 @@
-"""Ranked lists for every user: the exact top-K kernel at the rim of Spark. Used by candidates and evaluate.
+"""Ranked lists for every user: the exact top-K kernel at the rim of Spark. Used by candidates, evaluate and search.
 
 Users fall into blocks by a hash of their id. A block's vectors and its seen items meet in one Arrow function, which holds
 a block, one tile of scores, and the catalogue through the page cache: its memory depends on the size of a block and
@@ -21,7 +21,7 @@ from recspark.config import Settings
 from recspark.data.catalogue import Catalogue, vectors_of
 
 if TYPE_CHECKING:
-    from recspark.retrieval.topk import Lists, Seen
+    from recspark.retrieval.topk import Lists, Seen, Words
 
 SEEN_SPLITS = ("train", "valid", "history", "masked")
 
@@ -51,15 +51,18 @@ def recommend(
     blocks: int,
     settings: ListSettings,
     threads: int,
+    words_of: "Callable[[pa.Table], Words] | None" = None,
 ) -> DataFrame:
     """(user_id, rank from 1, item_id, score float) for users (user_id, vectors), their seen (user_id, position) left out.
 
     Order: score descending, then item id ascending. A list is shorter than `top_k` only where the user has seen the rest.
+    `words_of` gives, in the worker, the sparse vectors of a block's users that count beside the dense ones.
     """
     item_type = catalogue.positions(users.sparkSession).schema["item_id"].dataType.simpleString()
 
     def list_block(users: pa.Table, seen: pa.Table) -> pa.Table:
-        ids, lists = rank(users, seen, catalogue, ranking, settings, threads)
+        words = words_of(users) if words_of else None
+        ids, lists = rank(users, seen, catalogue, ranking, settings, threads, words)
         user, place, position = entries(lists)
         item = catalogue.ids().take(pa.array(position))
         return pa.table(
@@ -143,7 +146,13 @@ def blocks_for(users: int, settings: ListSettings) -> int:
 
 
 def rank(
-    users: pa.Table, seen: pa.Table, catalogue: Catalogue, ranking: Ranking, settings: ListSettings, threads: int
+    users: pa.Table,
+    seen: pa.Table,
+    catalogue: Catalogue,
+    ranking: Ranking,
+    settings: ListSettings,
+    threads: int,
+    words: "Words | None" = None,
 ) -> tuple[pa.ChunkedArray, "Lists"]:
     """The users' ids and the kernel's lists for them."""
     from recspark.retrieval.topk import exact_top_k
@@ -161,6 +170,7 @@ def rank(
         allowed_positions(catalogue, ranking.allowed),
         settings.memory_mib * 2**20,
         threads,
+        words,
     )
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
-from recspark.retrieval.topk import STEP, Seen, exact_top_k, tile_shape
+from recspark.retrieval.topk import STEP, Seen, Words, exact_top_k, tile_shape
 
 TINY = 1  # bytes: the smallest tiles there are, of 8 users x 256 items
 
@@ -133,3 +134,19 @@ def test_tiles_keep_to_the_budget_and_cover_the_items_evenly(items, size, top_k,
     assert width % STEP == 0
     assert width == STEP or rows * width * 4 + width * size * 4 <= memory
     assert -(-items // width) * width - items < STEP * -(-items // width)
+
+
+@pytest.mark.parametrize("memory", [TINY, 2**26])
+@pytest.mark.parametrize("allowed", [None, np.arange(3, 700, 2)])
+def test_words_are_added_to_the_scores_whatever_the_tile(memory, allowed):
+    """Whole numbers: sums are exact, and one product over both vectors side by side is the truth."""
+    rng = np.random.default_rng(7)
+    users, items = (rng.integers(-2, 3, (n, 3)).astype(np.float32) for n in (20, 700))
+    user_words, item_words = (
+        rng.integers(1, 4, (n, 9)).astype(np.float32) * (rng.random((n, 9)) < 0.2) for n in (20, 700)
+    )
+    words = Words(csr_matrix(user_words), csr_matrix(item_words))
+    seen = [rng.choice(700, 5).tolist() for _ in users]
+    lists = exact_top_k(users, items, seen_of(seen), 12, allowed, memory, words=words)
+    both = brute_force(np.hstack([users, user_words]), np.hstack([items, item_words]), seen, 12, allowed)
+    np.testing.assert_array_equal(lists.positions, both)
