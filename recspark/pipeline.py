@@ -51,6 +51,10 @@ class Deployment(Settings):
             raise ValueError(
                 "encoder.path is required: a transformers model directory; or a section pretrain, which makes one"
             )
+        if self.encoder.path != PRETRAINED and self.pretrain is not None:
+            raise ValueError(
+                "encoder.path is set, so nothing would read the model that pretrain makes: leave out one of them"
+            )
         return self
 
 

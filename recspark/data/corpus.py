@@ -1,20 +1,23 @@
 """The corpus of a pre-training: texts cleaned, in one order whatever the partitioning, and packed into blocks of tokens."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
 from pyspark.ml.feature import StopWordsRemover
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recspark.config import Settings
 from recspark.data.sources import RawTable
-from recspark.data.text import Template, filled, parse_template, text_hash
+from recspark.data.text import Template, filled, parse_template
 
 CHARACTERS = 50_000_000  # of a partition that one task packs
+AT_ONCE = 256  # texts that are tokenised at a time
+LONGEST_WORD = 8  # tokens
 BLOCKS = "block bigint, part string, tokens binary, words binary"
 Language = Literal[
     "danish",
@@ -39,53 +42,53 @@ class RawTexts(RawTable):
 
     text: str = Field(description='what a document is, such as "{title}. {body}"')
 
+    @field_validator("text")
+    @classmethod
+    def _is_template(cls, value: str) -> str:
+        parse_template(value)
+        return value
+
     @property
     def text_template(self) -> Template:
         return parse_template(self.text)
 
 
-class Cleaning(Settings):
-    """What is done to a text beyond what is done to every item's."""
+def documents(fields: DataFrame, template: Template, stop_words: Language | None, held_out: float) -> DataFrame:
+    """(hash, text, part): distinct texts that are not empty, of rows of (text_fields array<string>).
 
-    lowercase: bool = False
-    stop_words: Language | None = Field(None, description="leave out this language's commonest words")
+    part: `valid` for a share `held_out` of the texts, by hash, else `train`.
+    """
 
+    @F.pandas_udf("string")  # type: ignore[call-overload]
+    def fill(rows: pd.Series) -> pd.Series:
+        return pd.Series([filled(template, row) for row in rows])
 
-def documents(fields: DataFrame, template: Template, cleaning: Cleaning) -> DataFrame:
-    """(hash, text): distinct texts that are not empty, of rows of (text_fields array<string>)."""
-
-    @F.pandas_udf("hash string, text string")  # type: ignore[call-overload]
-    def fill(rows: pd.Series) -> pd.DataFrame:
-        texts = [filled(template, row) for row in rows]
-        return pd.DataFrame({"hash": [text_hash(text) for text in texts], "text": texts})
-
-    made = fields.select(fill("text_fields").alias("made")).select("made.*").where(F.col("text") != "")
-    return made.dropDuplicates(["hash"]).withColumn("text", cleaned(F.col("text"), cleaning)).where(F.col("text") != "")
+    text = without(F.col("text"), stop_words)
+    texts = fields.select(fill("text_fields").alias("text")).select(text.alias("text")).where(F.col("text") != "")
+    distinct = texts.distinct().withColumn("hash", F.sha2("text", 256))
+    uniform = F.conv(F.substring("hash", 1, 8), 16, 10).cast("double") / F.lit(float(16**8))
+    return distinct.withColumn("part", F.when(uniform < held_out, "valid").otherwise("train"))
 
 
-def cleaned(text: Column, cleaning: Cleaning) -> Column:
-    """The text after the optional steps."""
-    if cleaning.lowercase:
-        text = F.lower(text)
-    if cleaning.stop_words is None:
+def without(text: Column, language: Language | None) -> Column:
+    """The text less a language's commonest words."""
+    if language is None:
         return text
-    words = StopWordsRemover.loadDefaultStopWords(cleaning.stop_words)
-    kept = F.filter(F.split(text, " "), lambda word: ~F.lower(word).isin(words))
-    return F.array_join(kept, " ")
+    words = StopWordsRemover.loadDefaultStopWords(language)
+    return F.array_join(F.filter(F.split(text, " "), lambda word: ~F.lower(word).isin(words)), " ")
 
 
 def sampled(texts: DataFrame, most: int) -> Iterator[str]:
-    """At most so many of the texts, those whose hashes come first; streamed, a partition at a time."""
-    for row in texts.orderBy("hash").limit(most).toLocalIterator():
-        yield row["text"]
+    """At most so many of the texts that are not held out, those whose hashes come first; streamed, a partition at a time."""
+    rows = texts.where("part = 'train'").select("text", "hash").orderBy("hash").toLocalIterator()
+    return (row["text"] for row in islice(rows, most))
 
 
-def pack(texts: DataFrame, load: Callable[[], Any], block_length: int, held_out: float) -> DataFrame:
+def pack(texts: DataFrame, load: Callable[[], Any], block_length: int) -> DataFrame:
     """Rows of BLOCKS: the texts' tokens one after another, in the order of their hashes, cut every `block_length` tokens.
 
-    block: a number. part: `valid` for a share `held_out` of the texts, by hash; no block holds both. tokens: int32. words:
-    int32, which word of the block a token belongs to, -1 for the tokenizer's special tokens. load: gives the tokenizer, in
-    the Python workers.
+    block: a number. part: no block holds texts of both. tokens: int32. words: int32, which word of the block a token belongs
+    to, -1 for special tokens. load: gives the tokenizer, in the Python workers.
     """
     total = texts.agg(F.sum(F.length("text"))).first()
     partitions = max(1, -(-int(total[0] or 0) // CHARACTERS)) if total else 1
@@ -100,9 +103,7 @@ def pack(texts: DataFrame, load: Callable[[], Any], block_length: int, held_out:
             if len(packer.tokens):
                 yield packer.frame(part, piece.partition.iloc[0], last=True)
 
-    uniform = F.conv(F.substring("hash", 1, 8), 16, 10).cast("double") / F.lit(float(16**8))
-    split = texts.withColumn("part", F.when(uniform < held_out, "valid").otherwise("train"))
-    spread = split.repartition(partitions, "hash").withColumn("partition", F.spark_partition_id())
+    spread = texts.repartition(partitions, "hash").withColumn("partition", F.spark_partition_id())
     return spread.sortWithinPartitions("hash").mapInPandas(run, BLOCKS)
 
 
@@ -114,14 +115,20 @@ class Packer:
         self.tokens, self.words = np.empty(0, "<i4"), np.empty(0, "<i4")
 
     def add(self, tokenizer: Any, texts: list[str]) -> None:
-        """Append the texts' tokens."""
-        given = tokenizer(texts, add_special_tokens=True)
+        """Append the texts' tokens, some texts at a time: a batch may hold many megabytes."""
+        for start in range(0, len(texts), AT_ONCE):
+            self.append(tokenizer, texts[start : start + AT_ONCE])
+
+    def append(self, tokenizer: Any, texts: list[str]) -> None:
+        given = tokenizer(texts, add_special_tokens=True, return_attention_mask=False, return_token_type_ids=False)
         tokens, words, first = [self.tokens], [self.words], int(self.words.max(initial=-1)) + 1
         for position, ids in enumerate(given["input_ids"]):
-            of_text = np.array([-1 if w is None else w for w in given.word_ids(position)], np.int32)
+            units = units_of(given.word_ids(position))
+            if ids and units[-1] >= 0 and tokenizer.eos_token_id is not None:  # GPT-2 puts nothing between texts
+                ids, units = [*ids, tokenizer.eos_token_id], np.append(units, -1)
             tokens.append(np.asarray(ids, np.int32))
-            words.append(np.where(of_text < 0, -1, of_text + first))
-            first += int(of_text.max(initial=-1)) + 1
+            words.append(np.where(units < 0, -1, units + first).astype(np.int32))
+            first += int(units.max(initial=-1)) + 1
         self.tokens, self.words = np.concatenate(tokens), np.concatenate(words)
 
     def frame(self, part: str, partition: int, last: bool) -> pd.DataFrame:
@@ -142,3 +149,16 @@ class Packer:
         self.made += len(rows)
         self.tokens, self.words = self.tokens[whole * self.block_length :], self.words[whole * self.block_length :]
         return pd.DataFrame(rows, columns=["block", "part", "tokens", "words"])
+
+
+def units_of(word_ids: list[int | None]) -> NDArray[np.int64]:
+    """Numbers from 0 of the words, -1 for special tokens; a word of more than LONGEST_WORD tokens counts as several.
+
+    Where a tokenizer does not part a script's words, as byte pairs do not part Chinese, a whole sentence would be one.
+    """
+    words = np.array([-1 if word is None else word for word in word_ids], np.int64)
+    begins = np.flatnonzero(np.diff(words, prepend=-2) != 0)
+    lengths = np.diff(np.append(begins, len(words)))
+    within = np.arange(len(words)) - np.repeat(begins, lengths)
+    new = (within % LONGEST_WORD == 0) & (words >= 0)
+    return np.where(words < 0, -1, np.cumsum(new) - 1)

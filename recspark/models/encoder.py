@@ -20,6 +20,7 @@ from recspark.models.model_folder import model_folder, quietly
 from recspark.models.pooling import Pooling, pool, pooling_of
 
 PRETRAINED = "lake:pretrained"
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
 
 
 class EncoderConfig(Settings):
@@ -97,7 +98,11 @@ def load_encoder(path: str | Path, pooling: Pooling | None = None, trust_remote_
         raise UserError(
             f"encoder {path} is an encoder-decoder ({backbone.config.model_type}); give an encoder or a decoder"
         )
-    if any(name.startswith("pooler.") for name in report["missing_keys"]):
+    if lacking := [name for name in report["missing_keys"] if not name.startswith("pooler.")]:
+        raise UserError(
+            f"encoder {path} lacks {len(lacking)} weights of its kind, such as {lacking[0]}; they would be random"
+        )
+    if report["missing_keys"]:
         backbone.pooler = None  # it would be random, and no pooling here reads it
     return TextEncoder(backbone, pooling or pooling_of(folder)).eval()
 
@@ -110,12 +115,16 @@ def load_tokenizer(path: str | Path, max_length: int, trust_remote_code: bool = 
     from transformers import AutoTokenizer
 
     folder = model_folder(path)
+    if not any((folder / name).is_file() for name in TOKENIZERS) and not list(folder.glob("*.model")):
+        raise UserError(f"encoder {path} has no tokenizer; its folder lacks {', '.join(TOKENIZERS)}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=trust_remote_code
         )
     except Exception as error:
         raise UserError(f"the tokenizer of {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if not tokenizer.is_fast:
+        raise UserError(f"the tokenizer of {path} ({type(tokenizer).__name__}) has no fast form, which is needed here")
     if (limit := longest_text(folder)) and max_length > limit:
         raise UserError(f"encoder.max_length is {max_length}, but {path} reads at most {limit} tokens")
     return tokenizer
@@ -126,5 +135,5 @@ def longest_text(folder: Path) -> int | None:
     said = json.loads((folder / "config.json").read_text())
     limit = said.get("max_position_embeddings") or said.get("n_positions")
     shifted = any(kind in said.get("model_type", "") for kind in ("roberta", "camembert", "mpnet"))
-    before = said.get("pad_token_id", 1) + 1 if shifted else 0
+    before = (said.get("pad_token_id") or 1) + 1 if shifted else 0
     return limit - before if limit else None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recspark.config import Settings
 from recspark.errors import UserError
+from recspark.models.encoder import longest_text
 from recspark.models.model_folder import model_folder, quietly
 
 Ints = NDArray[np.int32]
@@ -33,25 +34,44 @@ class Continued(Settings):
         """
         from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-        auto, folder = AutoModelForMaskedLM if both_ways else AutoModelForCausalLM, model_folder(self.path)
+        auto: Any = AutoModelForMaskedLM if both_ways else AutoModelForCausalLM
+        folder = model_folder(self.path, "pretrain.start.path")
         torch.manual_seed(seed)
         try:
             with quietly():
-                model = auto.from_pretrained(
+                model, report = auto.from_pretrained(
                     str(folder),
                     use_safetensors=True,
                     local_files_only=True,
                     trust_remote_code=False,
                     dtype=torch.float32,
+                    output_loading_info=True,
                 )
         except Exception as error:
             raise UserError(f"pretrain.start {self.path} cannot be loaded: {str(error).splitlines()[0]}") from error
-        limit = getattr(model.config, "max_position_embeddings", None)
-        if limit and block_length > limit:
+        lacking = [name for name in report["missing_keys"] if name.startswith(f"{model.base_model_prefix}.")]
+        if lacking := [name for name in lacking if ".pooler." not in name]:
+            raise UserError(
+                f"pretrain.start {self.path} lacks {len(lacking)} weights of its kind, such as {lacking[0]}"
+            )
+        if (limit := longest_text(folder)) and block_length > limit:
             raise UserError(f"pretrain.block_length is {block_length}, but {self.path} reads at most {limit} tokens")
-        if not both_ways and "Bert" in type(model).__name__:
+        if len(tokenizer) > (known := model.get_input_embeddings().num_embeddings):
+            raise UserError(f"pretrain.start {self.path}: its tokenizer has {len(tokenizer)} tokens, the model {known}")
+        if model.config.is_encoder_decoder:
+            raise UserError(f"pretrain.start {self.path} is an encoder-decoder; give an encoder or a decoder")
+        if not both_ways and looks_ahead(model):
             raise UserError(f"pretrain.start {self.path} reads both ways; its objective is masked_lm")
         return model
+
+
+def looks_ahead(model: nn.Module) -> bool:
+    """Whether what comes later in a text changes what the model says before it."""
+    texts = torch.tensor([[5, 6, 7], [5, 6, 8]])
+    with torch.no_grad():
+        first, other = model.eval()(input_ids=texts, attention_mask=torch.ones_like(texts)).logits[:, 0]
+    model.train()
+    return not torch.allclose(first, other, atol=1e-4)
 
 
 class NewModel(Settings):

@@ -9,8 +9,12 @@ from pathlib import Path
 from recspark.errors import UserError
 from recspark.lake import local_folder
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # whole, or cut into several files
+NAMED = (
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "1_Pooling/config.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "added_tokens.json"),
+)
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
 
 
@@ -28,42 +32,44 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
-def model_folder(path: str | Path) -> Path:
+def model_folder(path: str | Path, setting: str = "encoder.path") -> Path:
     """The folder on this machine: as it stands, copied from a URI, or, for `org/model`, fetched from the hub.
 
-    Raises UserError if it cannot be had, or does not look like a transformers model with safetensors weights.
+    setting: where the path was given, for messages. Raises UserError if it cannot be had, or does not look like a transformers model with safetensors weights.
     """
     folder = local_folder(str(path))
     if not folder.is_dir() and HUB_NAME.fullmatch(str(path)):
-        folder = fetched(str(path))
+        folder = fetched(str(path), setting)
     if not folder.is_dir():
         raise UserError(
-            f"encoder.path {path} is not a folder; give a transformers model directory, its URI, or a hub name"
+            f"{setting} {path} is not a folder; give a transformers model directory, its URI, or a hub name"
         )
     lacking = [] if (folder / "config.json").is_file() else ["config.json"]
     if not any((folder / name).is_file() for name in WEIGHTS):
         lacking.append(WEIGHTS[0])
     if lacking:
-        raise UserError(f"encoder.path {path} lacks {' and '.join(lacking)}; weights are read from safetensors only")
+        raise UserError(f"{setting} {path} lacks {' and '.join(lacking)}; weights are read from safetensors only")
     return folder
 
 
-def fetched(name: str) -> Path:
-    """The hub's model in this machine's cache; fetched if it is not there yet."""
+def fetched(name: str, setting: str) -> Path:
+    """The hub's model in this machine's cache, as it is now, or at the revision that stands after an @."""
     from huggingface_hub import snapshot_download
 
+    model, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+        return Path(snapshot_download(model, revision=revision or None, allow_patterns=list(HUB_FILES)))
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"encoder.path {name} is not a folder here, and the hub does not give it: {reason}") from error
+        raise UserError(f"{setting} {name} is not a folder here, and the hub does not give it: {reason}") from error
 
 
 def content_hash(path: str | Path) -> str:
     """Hash of what decides the vectors: configuration, weights, tokenizer and pooling."""
     folder, digest = model_folder(path), hashlib.sha256()
-    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "1_Pooling/config.json")
-    for file in [*(folder / name for name in names), *sorted(folder.glob("*.safetensors"))]:
+    named = [folder / name for name in NAMED]
+    found = sorted(file for pattern in ("*.safetensors", "*.model", "*.py") for file in folder.glob(pattern))
+    for file in [*named, *found]:
         if file.is_file():
             with file.open("rb") as stream:
                 digest.update(str(file.relative_to(folder)).encode() + hashlib.file_digest(stream, "sha256").digest())

@@ -43,7 +43,10 @@ def pooling_of(folder: Path) -> Pooling:
     """
     if not (folder / FILE).is_file():
         return "mean"
-    said: dict[str, Any] = json.loads((folder / FILE).read_text())
+    try:
+        said: dict[str, Any] = json.loads((folder / FILE).read_text())
+    except ValueError as error:
+        raise UserError(f"encoder {folder}: {FILE} is not JSON ({error}); set encoder.pooling") from None
     newer = str(said.get("pooling_mode", "")).replace("lasttoken", "last_token")
     found = [newer] if newer else [kind for kind, mode in MODES.items() if said.get(mode)]
     others = [

@@ -51,6 +51,7 @@ class Learned(Settings):
     """What every learned vocabulary has."""
 
     size: int = Field(8000, ge=8, description="tokens, special ones included")
+    lowercase: bool = Field(False, description="upper and lower case are one")
     min_frequency: int = Field(2, ge=1, description="occurrences below which nothing becomes a token")
     documents: int = Field(1_000_000, ge=1, description="at most so many texts of the corpus are learned from")
     specials: Specials = Specials()
@@ -66,9 +67,7 @@ class Learned(Settings):
         tokenizer: Tokenizer = self.trained(texts)
         found, names = tokenizer.get_vocab_size(), self.specials
         if found > self.size:
-            raise UserError(
-                f"pretrain.vocabulary.size is {self.size}, but the corpus is written in {found} signs; set it higher"
-            )
+            raise too_small(self.size, found)
         if found < self.size:
             log.warning("pretrain.vocabulary.size is %d, but the corpus gives %d tokens", self.size, found)
         text = f"{names.first} $A {names.last}" if both_ways else f"$A {names.last}"
@@ -101,7 +100,7 @@ class WordPiece(Learned):
     """
 
     kind: Literal["wordpiece"] = "wordpiece"
-    lowercase: bool = True
+    lowercase: bool = Field(True, description="upper and lower case are one; accents go as well")
 
     def trained(self, texts: Texts) -> Any:
         from tokenizers.trainers import WordPieceTrainer
@@ -141,10 +140,12 @@ class Bpe(Learned):
     size: int = Field(8000, ge=300, description="tokens; 256 are the bytes")
 
     def trained(self, texts: Texts) -> Any:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+        from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
         from tokenizers.trainers import BpeTrainer
 
         tokenizer = Tokenizer(models.BPE())
+        if self.lowercase:
+            tokenizer.normalizer = normalizers.Lowercase()
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = decoders.ByteLevel()
         trainer = BpeTrainer(
@@ -175,6 +176,9 @@ class Unigram(Learned):
             vocab_size=self.size, special_tokens=specials, unk_token=self.specials.unknown, show_progress=False
         )
         tokenizer = self.tokenizer([(self.specials.unknown, 0.0)], 0)
+        signs = len({sign for text in texts() for sign in tokenizer.normalizer.normalize_str(text)}) + len(specials)
+        if signs >= self.size:  # the library would fail, or never end
+            raise too_small(self.size, signs)
         tokenizer.train_from_iterator(texts(), trainer)
         scores = [(piece, round(score, 6)) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
         pieces = sorted((pair for pair in scores if pair[0] not in specials), key=lambda pair: (-pair[1], pair[0]))
@@ -184,10 +188,16 @@ class Unigram(Learned):
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
         tokenizer = Tokenizer(models.Unigram(scores, unknown))
-        tokenizer.normalizer = normalizers.NFKC()
+        lower = [normalizers.Lowercase()] if self.lowercase else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *lower])
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
         tokenizer.decoder = decoders.Metaspace()
         return tokenizer
 
 
 Vocabulary = Annotated[OfModel | WordPiece | Bpe | Unigram, Field(discriminator="kind")]
+
+
+def too_small(size: int, signs: int) -> UserError:
+    """What is said of a vocabulary that has no room for single signs."""
+    return UserError(f"pretrain.vocabulary.size is {size}, but the corpus is written in {signs} signs; set it higher")

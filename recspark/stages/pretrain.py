@@ -11,6 +11,7 @@ import json
 import logging
 import math
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,13 +19,15 @@ from pydantic import Field, model_validator
 from pyspark.sql import DataFrame, SparkSession
 
 from recspark.data import raw
-from recspark.data.corpus import Cleaning, RawTexts, documents, pack, sampled
+from recspark.data.corpus import Language, RawTexts, documents, pack, sampled
 from recspark.data.examples import deal
 from recspark.data.sources import file_errors, source_views
 from recspark.errors import UserError
 from recspark.lake import Lake, Traffic
+from recspark.lake.folders import folder_hash
 from recspark.models.language import Continued, LanguageObjective, MaskedLm, Start
-from recspark.models.model_folder import content_hash
+from recspark.models.model_folder import content_hash, model_folder
+from recspark.models.pooling import FILE, pooling_config, pooling_of
 from recspark.models.vocabulary import OfModel, Vocabulary
 from recspark.stages.training import RankedTraining, best_model, fingerprint_of, log_frame, make_job, train
 from recspark.tables import PRETRAINING_BLOCKS, PRETRAINING_LOG
@@ -48,7 +51,7 @@ class PretrainConfig(RankedTraining):
     objective: LanguageObjective = MaskedLm()
     vocabulary: Vocabulary = OfModel()
     corpus: RawTexts | None = Field(None, description="texts to learn from; if not set, those of preprocess.items")
-    cleaning: Cleaning = Cleaning()
+    stop_words: Language | None = Field(None, description="leave out this language's commonest words")
     block_length: int = Field(128, ge=8, description="tokens of a block; texts are packed into blocks")
     held_out: float = Field(
         0.05, ge=0, lt=1, description="share of the texts, by hash, on which the perplexity is read"
@@ -71,6 +74,10 @@ class PretrainConfig(RankedTraining):
                 )
             if self.vocabulary.path is None:  # type: ignore[union-attr]
                 raise ValueError("a new model needs a vocabulary: wordpiece, bpe or unigram, or of_model with a path")
+        if isinstance(self.start, Continued) and self.vocabulary.path is not None:  # type: ignore[union-attr]
+            raise ValueError("a model that is continued keeps its vocabulary: leave out pretrain.vocabulary.path")
+        if not isinstance(self.start, Continued) and self.block_length > self.start.positions:
+            raise ValueError(f"block_length {self.block_length} is more than start.positions {self.start.positions}")
         return self
 
 
@@ -84,7 +91,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         raise UserError(
             "pretrain: the configuration has no section pretrain; write one, such as in conf/from_scratch.yaml"
         )
-    recipe = recipe_of(settings, config.seed)
+    recipe = recipe_of(config, settings)
     if date := date_that_will_do(lake, settings.refresh_days, recipe):
         log.info("  the model pretrained of %s was made with these settings and stays", date)
         return
@@ -92,7 +99,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         texts = read_texts(spark, lake, config).persist()
         if not (count := texts.count()):
             raise UserError(
-                "pretrain: the corpus is empty: no text is left after cleaning; look at pretrain.corpus and pretrain.cleaning"
+                "pretrain: the corpus is empty: no text is left after cleaning; look at pretrain.corpus and pretrain.stop_words"
             )
         lake.traffic.append(
             Traffic("read", "raw/texts", count, "pretrain.corpus" if settings.corpus else "preprocess.items")
@@ -101,7 +108,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         blocks = lake.write(block_table(texts, tokenizer, settings, config.seed), PRETRAINING_BLOCKS)
     texts.unpersist()
     lesson = LanguageLesson(
-        settings.start,
+        found_everywhere(settings.start),
         settings.objective,
         tokenizer,
         settings.block_length,
@@ -114,16 +121,26 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     )
     train(spark, lake, "pretrain", job, settings, f"{settings.start.kind}, {settings.objective.kind}")
     model, rows = best_model(job)
-    publish(spark, lake, model, rows, tokenizer, recipe)
+    publish(spark, lake, settings, model, rows, tokenizer, recipe)
     lake.clear_scratch("pretrain")
 
 
-def recipe_of(settings: PretrainConfig, seed: int) -> str:
+def found_everywhere(start: Start) -> Start:
+    """The start with a path that holds in every process."""
+    if isinstance(start, Continued) and Path(start.path).is_dir():
+        return start.model_copy(update={"path": str(Path(start.path).absolute())})
+    return start
+
+
+def recipe_of(config: "Deployment", settings: PretrainConfig) -> str:
     """Hash of what decides the model beside the texts."""
     launch = {"reader", "launcher", "num_processes", "threads_per_process", "refresh_days"}
     launch |= {name for name in PretrainConfig.model_fields if name.endswith("_timeout")}
-    start = content_hash(settings.start.path) if isinstance(settings.start, Continued) else ""
-    return hashlib.sha256(json.dumps([settings.model_dump_json(exclude=launch), seed, start]).encode()).hexdigest()[:16]
+    models = [getattr(part, "path", None) for part in (settings.start, settings.vocabulary)]
+    texts = [source.model_dump_json() for source in config.preprocess.sources.values()]
+    texts += [] if settings.corpus else [config.preprocess.items.model_dump_json()]
+    content = [settings.model_dump_json(exclude=launch), config.seed, *map(content_hash, filter(None, models)), *texts]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def date_that_will_do(lake: Lake, refresh_days: int | None, recipe: str) -> datetime.date | None:
@@ -142,12 +159,12 @@ def read_texts(spark: SparkSession, lake: Lake, config: "Deployment") -> DataFra
     with source_views(spark, config.preprocess.sources):
         where = "pretrain.corpus" if settings.corpus else "preprocess.items"
         fields = raw.read_texts(spark, table, table.text_template, where)
-    return documents(fields, table.text_template, settings.cleaning)
+    return documents(fields, table.text_template, settings.stop_words, settings.held_out)
 
 
 def write_tokenizer(lake: Lake, settings: PretrainConfig, texts: DataFrame) -> str:
     """Where every process finds the tokenizer: learned from the texts, or of a model."""
-    vocabulary, folder = settings.vocabulary, lake.scratch("pretrain/tokenizer")
+    vocabulary = settings.vocabulary
     if isinstance(vocabulary, OfModel):
         path = vocabulary.path or settings.start.path  # type: ignore[union-attr]
         tokenizer = load_tokenizer(path)
@@ -157,6 +174,8 @@ def write_tokenizer(lake: Lake, settings: PretrainConfig, texts: DataFrame) -> s
         raise UserError("pretrain: the tokenizer has no mask token, which masked_lm needs; use objective causal_lm")
     with TemporaryDirectory() as local:
         tokenizer.save_pretrained(local)
+        # Named by its content: a process, or a machine's copy, that knows an earlier one must not take it for this.
+        folder = lake.scratch(f"pretrain/tokenizer-{folder_hash(Path(local))[:16]}")
         lake.put_folder(local, folder)
     return folder
 
@@ -173,7 +192,7 @@ def block_table(texts: DataFrame, tokenizer: str, settings: PretrainConfig, seed
 
     Raises UserError if there are fewer blocks than every rank needs. Held-out blocks too few for the ranks are left out.
     """
-    blocks = pack(texts, partial(tokenizer_in, tokenizer), settings.block_length, settings.held_out).persist()
+    blocks = pack(texts, partial(tokenizer_in, tokenizer), settings.block_length).persist()
     counts = {row["part"]: row["count"] for row in blocks.groupBy("part").count().collect()}
     ranks, train_blocks = settings.num_processes, counts.get("train", 0)
     if train_blocks < ranks:
@@ -194,7 +213,13 @@ def block_table(texts: DataFrame, tokenizer: str, settings: PretrainConfig, seed
 
 
 def publish(
-    spark: SparkSession, lake: Lake, model: Any, rows: list[dict[str, Any]], tokenizer: str, recipe: str
+    spark: SparkSession,
+    lake: Lake,
+    settings: PretrainConfig,
+    model: Any,
+    rows: list[dict[str, Any]],
+    tokenizer: str,
+    recipe: str,
 ) -> None:
     """The model of the best epoch with its tokenizer, and the log of the training."""
     held_out = [row["valid_loss"] for row in rows if row["valid_loss"] is not None]
@@ -209,4 +234,8 @@ def publish(
     with TemporaryDirectory() as folder:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer_in(tokenizer).save_pretrained(folder)
+        if isinstance(settings.start, Continued):  # its pooling goes on, too
+            kind = pooling_of(model_folder(settings.start.path))
+            (Path(folder) / FILE).parent.mkdir()
+            (Path(folder) / FILE).write_text(json.dumps(pooling_config(kind, model.config.hidden_size)))
         lake.write_model("pretrained", folder, **about)

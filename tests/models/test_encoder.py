@@ -111,5 +111,16 @@ def test_a_hub_name_that_cannot_be_had_says_why(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_hub_name_is_fetched(monkeypatch: pytest.MonkeyPatch, tiny_encoder: Path) -> None:
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(tiny_encoder))
-    assert model_folder("org/model") == tiny_encoder
+    asked: list = []
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda *a, **k: asked.append((*a, k["revision"])) or str(tiny_encoder)
+    )
+    assert model_folder("org/model") == model_folder("org/model@v2") == tiny_encoder
+    assert asked == [("org/model", None), ("org/model", "v2")]
+
+
+def test_a_folder_without_a_tokenizer_is_an_error(tmp_path: Path, tiny_encoder: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tiny_encoder / name, tmp_path)
+    with pytest.raises(UserError, match=r"has no tokenizer; its folder lacks tokenizer.json, vocab.txt, vocab.json"):
+        load_tokenizer(tmp_path, 8)

@@ -1,13 +1,20 @@
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel, ElectraConfig, ElectraModel, RobertaConfig, RobertaModel
 
 from recspark.errors import UserError
+from recspark.models.encoder import load_encoder
 from recspark.models.language import CausalLm, Continued, MaskedLm, NewBert, NewGpt2, block_losses
 from recspark.models.vocabulary import WordPiece
+from recspark.training.language_lesson import LanguageLesson
+from recspark.training.reader import Step
+from tests.tiny_encoder import make_tiny_decoder
 
 SPECIALS, MASK, SIZE = frozenset(range(5)), 4, 1000
 TOKENS = np.arange(5, 1000, dtype=np.int32)[:900]
@@ -102,9 +109,69 @@ def test_a_block_longer_than_the_model_reads_is_an_error(tokenizer, tiny_encoder
         Continued(path=str(tiny_encoder)).make(tokenizer, True, 128, 0)
 
 
-def test_an_encoder_does_not_go_on_as_a_causal_model(tokenizer, tiny_encoder: Path):
+@pytest.mark.parametrize(
+    ("model", "config"), [(BertModel, BertConfig), (RobertaModel, RobertaConfig), (ElectraModel, ElectraConfig)]
+)
+def test_an_encoder_does_not_go_on_as_a_causal_model(tokenizer, tmp_path: Path, model, config):
+    """Whatever it is called: RoBERTa for causal language modelling reads both ways unless it is a decoder."""
+    sizes = {
+        "vocab_size": 60,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 8,
+    }
+    model(config(**sizes)).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="reads both ways; its objective is masked_lm"):
-        Continued(path=str(tiny_encoder)).make(tokenizer, False, 16, 0)
+        Continued(path=str(tmp_path)).make(tokenizer, False, 16, 0)
+
+
+def test_a_decoder_goes_on_as_a_causal_model(tokenizer, tmp_path: Path):
+    model = Continued(path=str(make_tiny_decoder(tmp_path))).make(tokenizer, False, 16, 0)
+    assert model.config.model_type == "gpt2"
+
+
+def test_a_tokenizer_longer_than_the_embedding_is_an_error(tokenizer, tmp_path: Path):
+    BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(UserError, match=rf"its tokenizer has {len(tokenizer)} tokens, the model 9"):
+        Continued(path=str(tmp_path)).make(tokenizer, True, 16, 0)
+
+
+def test_weights_that_are_not_there_are_not_made_up(tokenizer, tiny_encoder: Path, tmp_path: Path):
+    shutil.copytree(tiny_encoder, tmp_path, dirs_exist_ok=True)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({f"wrapped.{name}": t for name, t in tensors.items()}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks \d+ weights of its kind, such as .*; they would be random"):
+        load_encoder(tmp_path)
+    with pytest.raises(UserError, match=r"pretrain.start .* lacks \d+ weights of its kind"):
+        Continued(path=str(tmp_path)).make(tokenizer, True, 16, 0)
+
+
+@pytest.mark.parametrize("objective", [MaskedLm(), CausalLm()])
+def test_a_block_costs_the_same_on_whichever_rank_it_is(tokenizer, tmp_path: Path, objective):
+    """Masks are drawn by the block, not by its place."""
+    tokenizer.save_pretrained(tmp_path)
+    start = (NewBert if objective.both_ways else NewGpt2)(layers=1, hidden_size=8, heads=2, positions=16)
+    lesson = LanguageLesson(start, objective, str(tmp_path), 8, 0.0, 1e-3, 5)
+    model = lesson.make_model()
+    losses = lesson.losses(model, None, torch.device("cpu"))  # type: ignore[arg-type]
+    tokens = [
+        np.array([2, 7, 8, 9, 3], np.int32),
+        np.array([2, 9, 8, 3], np.int32),
+        np.array([2, 7, 7, 7, 3], np.int32),
+    ]
+    words = [np.array([-1, *range(len(t) - 2), -1], np.int32) for t in tokens]
+
+    def step(rows: list[int]) -> Step:
+        arrays = {"tokens": [tokens[r] for r in rows], "words": [words[r] for r in rows]}
+        return Step({"block": np.array([10 + r for r in rows])}, arrays, 3, ("train", 0))
+
+    with torch.no_grad():
+        whole = losses(model, step([0, 1, 2]), 2)
+        shares = torch.cat([losses(model, step([0, 2]), 2), losses(model, step([1]), 2)])
+    torch.testing.assert_close(shares, whole[[0, 2, 1]])
 
 
 def test_heads_must_share_the_hidden_size():

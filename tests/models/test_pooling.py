@@ -48,6 +48,13 @@ def test_a_pooling_that_is_not_here_is_an_error_with_the_ones_that_are(tmp_path:
         pooling_of(tmp_path)
 
 
+def test_a_broken_file_is_an_error_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling/config.json").write_text("{")
+    with pytest.raises(UserError, match=r"1_Pooling/config.json is not JSON .*; set encoder.pooling"):
+        pooling_of(tmp_path)
+
+
 def folder_that_says(folder: Path, said: dict) -> None:
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling/config.json").write_text(json.dumps(said))

@@ -61,3 +61,14 @@ def test_a_vocabulary_larger_than_the_corpus_gives_is_said_and_made(caplog: pyte
 def test_a_size_without_room_for_the_signs_is_an_error_with_their_number():
     with pytest.raises(UserError, match=r"size is 30, but the corpus is written in \d\d signs"):
         WordPiece(size=30).learn(texts, True)
+
+
+def test_unigram_without_room_for_the_signs_is_the_same_error():
+    with pytest.raises(UserError, match=r"size is 20, but the corpus is written in \d\d signs"):
+        Unigram(size=20).learn(texts, True)
+
+
+@pytest.mark.parametrize("kind", [WordPiece, Bpe, Unigram])
+def test_case_is_one_where_it_was_asked_for(kind):
+    tokenizer = kind(size=330, lowercase=True).learn(texts, True)
+    assert tokenizer("The RED Film")["input_ids"] == tokenizer("the red film")["input_ids"]

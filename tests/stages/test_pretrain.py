@@ -20,6 +20,7 @@ from recspark.pipeline import Deployment
 from recspark.stages import preprocess, pretrain
 from recspark.stages.base_encoder import base_encoder
 from recspark.tables import ITEMS, PRETRAINING_BLOCKS, PRETRAINING_LOG
+from recspark.training import loop
 from tests.preprocess_world import World
 
 TEXTS = [
@@ -45,9 +46,12 @@ SETTINGS: dict[str, Any] = {
 class Corpus(World):
     """A raw world whose items are the texts."""
 
+    def pretrain_lake(self, day: int = 24) -> Lake:
+        return Lake(self.lake.root, datetime.date(2026, 11, day))
+
     def pretrain(self, day: int = 24, **changes: Any) -> Lake:
         """Run the stage; returns the lake of that day."""
-        lake = Lake(self.lake.root, datetime.date(2026, 11, day))
+        lake = self.pretrain_lake(day)
         settings = parse({**SETTINGS, **changes}, pretrain.PretrainConfig, [])
         config: Any = SimpleNamespace(
             pretrain=settings, preprocess=parse({**self.settings}, preprocess.PreprocessConfig, []), seed=42
@@ -96,6 +100,8 @@ def test_it_is_made_again_only_when_it_must(corpus: Corpus):
     assert len(corpus.pretrain(day=4, **once, refresh_days=3).model_dates("pretrained")) == 2
     assert len(corpus.pretrain(day=5, **once, refresh_days=3).model_dates("pretrained")) == 2
     assert len(corpus.pretrain(day=6, **once, block_length=12).model_dates("pretrained")) == 3
+    corpus.settings["items"]["text"] = "a {title}"
+    assert len(corpus.pretrain(day=7, **once, block_length=12).model_dates("pretrained")) == 4
 
 
 def test_a_causal_model_is_made_from_texts_of_their_own(corpus: Corpus):
@@ -125,10 +131,29 @@ def test_a_model_goes_on_with_its_own_vocabulary(corpus: Corpus, tiny_encoder: P
     )
 
 
+def test_a_killed_training_goes_on_from_its_checkpoint(corpus: Corpus, monkeypatch: pytest.MonkeyPatch, caplog):
+    real = loop.train_epoch
+
+    def die_in_the_third(*args, **kwargs):
+        if args[-1] == 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "train_epoch", die_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        corpus.pretrain()
+    assert corpus.pretrain_lake().model_dates("pretrained") == []
+    monkeypatch.setattr(loop, "train_epoch", real)
+    with caplog.at_level(logging.INFO, "recspark"):
+        corpus.pretrain()
+    assert "going on from the checkpoint of epoch 2" in caplog.text
+    assert corpus.pretrain_lake().read(corpus.spark, PRETRAINING_LOG).count() == 5
+
+
 def test_an_empty_corpus_is_an_error(corpus: Corpus):
     corpus.give("items", [{"item_id": "i0", "title": "the"}, {"item_id": "i1", "title": None}])
-    with pytest.raises(UserError, match=r"the corpus is empty.*look at pretrain.corpus and pretrain.cleaning"):
-        corpus.pretrain(cleaning={"stop_words": "english"})
+    with pytest.raises(UserError, match=r"the corpus is empty.*look at pretrain.corpus and pretrain.stop_words"):
+        corpus.pretrain(stop_words="english")
 
 
 def test_a_corpus_of_one_line_is_learned_without_a_perplexity(corpus: Corpus, caplog: pytest.LogCaptureFixture):
@@ -159,7 +184,13 @@ def test_a_column_that_is_not_there_is_an_error(corpus: Corpus):
         ({"vocabulary": {"kind": "of_model"}}, "a new model needs a vocabulary"),
         ({"start": {"kind": "continued", "path": "x"}}, "a model that is continued keeps its vocabulary"),
         ({"objective": {"kind": "causal_lm"}}, "start bert does not learn by objective causal_lm"),
-        ({"cleaning": {"stop_words": "klingon"}}, "danish.*klingon"),
+        ({"stop_words": "klingon"}, "danish.*klingon"),
+        ({"block_length": 64}, "block_length 64 is more than start.positions 32"),
+        ({"corpus": {"path": "x", "text": "no column"}}, "names no column"),
+        (
+            {"start": {"kind": "continued", "path": "x"}, "vocabulary": {"kind": "of_model", "path": "y"}},
+            "keeps its vocabulary: leave out pretrain.vocabulary.path",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_errors_of_the_configuration(changes: dict, message: str):

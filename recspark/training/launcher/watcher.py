@@ -82,7 +82,7 @@ def explain(
     settings: LaunchSettings, statuses: dict[int, Status], why: str, failure: BaseException | None, log_path: str
 ) -> str:
     """Which rank, and why; a rank's failure that only echoes another's comes last."""
-    lines = [f"fine-tuning by {settings.launcher} failed" + (f": {why}" if why else "")]
+    lines = [f"{settings.section} by {settings.launcher} failed" + (f": {why}" if why else "")]
     # The one that has been silent longest first: the others wait for it.
     silent = sorted((s for s in statuses.values() if not s.over), key=lambda s: min(s.beat, s.moved))
     failed = sorted((s for s in statuses.values() if s.state == "failed"), key=lambda s: (ECHO in s.why, s.rank))
