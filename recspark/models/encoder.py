@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from recspark.config import Settings
 from recspark.errors import UserError
-from recspark.models.model_folder import model_folder, quietly
+from recspark.models.bottleneck import restore_bottlenecks
+from recspark.models.model_folder import backbone_folder, model_folder, quietly
 from recspark.models.pooling import Pooling, pool, pooling_of
+from recspark.models.prompted import prompt_of, without_prompt
 
 PRETRAINED = "lake:pretrained"
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json")
@@ -48,10 +50,12 @@ class EncoderConfig(Settings):
 class TextEncoder(nn.Module):
     """Pooled, unit-length text vectors of a transformers model: an encoder like BERT or a decoder like GPT-2."""
 
-    def __init__(self, backbone: nn.Module, pooling: Pooling = "mean"):
+    def __init__(self, backbone: nn.Module, pooling: Pooling = "mean", prompt_ids: tuple[int, ...] = ()):
+        """prompt_ids: tokens that are put before every text."""
         super().__init__()
         self.backbone: Any = backbone  # a transformers or peft model
         self.pooling = pooling
+        self.prompt_ids = prompt_ids
 
     @property
     def embedding_size(self) -> int:
@@ -59,6 +63,10 @@ class TextEncoder(nn.Module):
 
     def forward(self, token_ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """(B, L) int64 token ids and their 0/1 mask -> (B, H) float32 of unit length."""
+        if self.prompt_ids:
+            prompt_BP = token_ids_BL.new_tensor(self.prompt_ids).expand(len(token_ids_BL), -1)
+            token_ids_BL = torch.cat([prompt_BP, token_ids_BL], 1)
+            mask_BL = torch.cat([torch.ones_like(prompt_BP), mask_BL], 1)
         states_BLH = self.backbone(input_ids=token_ids_BL, attention_mask=mask_BL).last_hidden_state
         return nn.functional.normalize(pool(self.pooling, states_BLH.float(), mask_BL), dim=-1)
 
@@ -85,7 +93,7 @@ def load_encoder(path: str | Path, pooling: Pooling | None = None, trust_remote_
     try:
         with quietly():
             backbone, report = AutoModel.from_pretrained(
-                str(folder),
+                str(backbone_folder(folder)),
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=trust_remote_code,
@@ -104,13 +112,14 @@ def load_encoder(path: str | Path, pooling: Pooling | None = None, trust_remote_
         )
     if report["missing_keys"]:
         backbone.pooler = None  # it would be random, and no pooling here reads it
-    return TextEncoder(backbone, pooling or pooling_of(folder)).eval()
+    restore_bottlenecks(backbone, folder)
+    return TextEncoder(backbone, pooling or pooling_of(folder), prompt_of(folder)).eval()
 
 
 def load_tokenizer(path: str | Path, max_length: int, trust_remote_code: bool = False) -> Any:
-    """The model directory's own fast tokenizer.
+    """The model directory's own fast tokenizer, without the prompt that `TextEncoder` puts before the texts.
 
-    Raises UserError if there is none, or if max_length is more than the model can read.
+    Raises UserError if there is none, or if max_length and the prompt are more than the model can read.
     """
     from transformers import AutoTokenizer
 
@@ -125,14 +134,22 @@ def load_tokenizer(path: str | Path, max_length: int, trust_remote_code: bool = 
         raise UserError(f"the tokenizer of {path} cannot be loaded: {str(error).splitlines()[0]}") from error
     if not tokenizer.is_fast:
         raise UserError(f"the tokenizer of {path} ({type(tokenizer).__name__}) has no fast form, which is needed here")
-    if (limit := longest_text(folder)) and max_length > limit:
-        raise UserError(f"encoder.max_length is {max_length}, but {path} reads at most {limit} tokens")
-    return tokenizer
+    prompt_ids = prompt_of(folder)
+    check_length(folder, max_length, len(prompt_ids))
+    return without_prompt(tokenizer, prompt_ids) if prompt_ids else tokenizer
+
+
+def check_length(folder: Path, max_length: int, prompt: int) -> None:
+    """UserError if the model has too few positions for the longest text behind a prompt of so many tokens."""
+    limit = longest_text(folder)
+    if limit and max_length + prompt > limit:
+        behind = f" and the prompt has {prompt} tokens" if prompt else ""
+        raise UserError(f"encoder.max_length is {max_length}{behind}, but {folder} reads at most {limit} tokens")
 
 
 def longest_text(folder: Path) -> int | None:
     """Tokens that the model has positions for, if their number is fixed. RoBERTa and its kin count them from behind the padding id."""
-    said = json.loads((folder / "config.json").read_text())
+    said = json.loads((backbone_folder(folder) / "config.json").read_text())
     limit = said.get("max_position_embeddings") or said.get("n_positions")
     shifted = any(kind in said.get("model_type", "") for kind in ("roberta", "camembert", "mpnet"))
     before = (said.get("pad_token_id") or 1) + 1 if shifted else 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from recspark.errors import UserError
 from recspark.lake import local_folder
+from recspark.models.bottleneck import BACKBONE, SETTINGS
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # whole, or cut into several files
@@ -44,12 +45,18 @@ def model_folder(path: str | Path, setting: str = "encoder.path") -> Path:
         raise UserError(
             f"{setting} {path} is not a folder; give a transformers model directory, its URI, or a hub name"
         )
-    lacking = [] if (folder / "config.json").is_file() else ["config.json"]
-    if not any((folder / name).is_file() for name in WEIGHTS):
+    backbone = backbone_folder(folder)
+    lacking = [] if (backbone / "config.json").is_file() else ["config.json"]
+    if not any((backbone / name).is_file() for name in WEIGHTS):
         lacking.append(WEIGHTS[0])
     if lacking:
         raise UserError(f"{setting} {path} lacks {' and '.join(lacking)}; weights are read from safetensors only")
     return folder
+
+
+def backbone_folder(folder: Path) -> Path:
+    """Where the transformers model itself is: a sub-folder if there are adapters beside it."""
+    return folder / BACKBONE if (folder / BACKBONE).is_dir() else folder
 
 
 def fetched(name: str, setting: str) -> Path:
@@ -67,8 +74,9 @@ def fetched(name: str, setting: str) -> Path:
 def content_hash(path: str | Path) -> str:
     """Hash of what decides the vectors: configuration, weights, tokenizer and pooling."""
     folder, digest = model_folder(path), hashlib.sha256()
-    named = [folder / name for name in NAMED]
-    found = sorted(file for pattern in ("*.safetensors", "*.model", "*.py") for file in folder.glob(pattern))
+    named = [folder / name for name in (*NAMED, f"{BACKBONE}/config.json", SETTINGS)]
+    patterns = ("*.safetensors", f"{BACKBONE}/*.safetensors", "*.model", "*.py")
+    found = [file for pattern in patterns for file in sorted(folder.glob(pattern))]
     for file in [*named, *found]:
         if file.is_file():
             with file.open("rb") as stream:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from recspark.lake import local_folder
 from recspark.models.adaptation import Adaptation, LastLayers
-from recspark.models.encoder import EncoderConfig, load_encoder, pad
+from recspark.models.encoder import EncoderConfig, check_length, load_encoder, pad
+from recspark.models.model_folder import model_folder
 from recspark.models.objectives import CorrectedAllPairs, ItemTargets, Objective, losses_at
 from recspark.models.retriever import Factors, Retriever
 from recspark.training.kept import KeptSteps
@@ -61,6 +62,7 @@ class ItemLesson:
         encoder = load_encoder(self.base.path, self.base.pooling, self.base.trust_remote_code)
         set_dropout(encoder, self.settings.dropout)
         self.settings.adaptation.apply(encoder)
+        check_length(model_folder(self.base.path), self.base.max_length, len(encoder.prompt_ids))
         return Retriever(encoder, factors.weight, factors.bias)
 
     def learning_rate(self, parameter: str) -> float:

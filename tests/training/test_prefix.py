@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, T5Config, T5EncoderModel
 
-from recspark.models.adaptation import BitFit, Frozen, Full, LastLayers, Lora
+from recspark.models.adaptation import Adapter, BitFit, Frozen, Full, LastLayers, Lora, Prompt
 from recspark.models.encoder import TextEncoder, load_encoder
 from recspark.training import checkpoint, item_lesson, loop
 from recspark.training import kept as kept_module
@@ -31,18 +31,23 @@ def frozen(encoder: TextEncoder) -> TextEncoder:
 
 @pytest.mark.parametrize(
     ("adaptation", "depth"),
-    [(LastLayers(layers=1), 1), (LastLayers(layers=2), 0), (Frozen(), 1), (Full(), 0), (BitFit(), 0)],
+    [
+        (LastLayers(layers=1), 1),
+        (LastLayers(layers=2), 0),
+        (Frozen(), 1),
+        (Full(), 0),
+        (BitFit(), 0),
+        (Lora(layers=1), 1),
+        (Lora(), 0),
+        (Adapter(layers=1), 1),
+        (Adapter(placement="pfeiffer"), 0),
+        (Prompt(), 0),
+    ],
 )
 def test_depth_is_what_lies_below_all_that_learns(tiny_encoder: Path, adaptation: Any, depth: int):
     encoder = load_encoder(tiny_encoder)
     adaptation.apply(encoder)
     assert frozen_depth(encoder) == depth
-
-
-def test_lora_on_the_top_layers_leaves_the_others_below(tiny_encoder: Path):
-    encoder = load_encoder(tiny_encoder)
-    Lora(layers=1).apply(encoder)
-    assert frozen_depth(encoder) == 1
 
 
 @pytest.mark.parametrize(
@@ -124,12 +129,17 @@ def test_a_disk_that_is_full_keeps_nothing_and_stops_nothing(tiny_encoder: Path,
     torch.testing.assert_close(kept.of("a", TEXT, MASK), first, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "adaptation",
+    [LastLayers(layers=1, learning_rate=1e-2), Lora(layers=1), Adapter(layers=1, size=4)],
+    ids=lambda a: a.kind,
+)
 def test_a_training_learns_the_same_with_and_without(
-    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, adaptation: Any
 ):
     made: list[KeptStates | None] = []
     monkeypatch.setattr(item_lesson, "keep_prefix", lambda *a: made.append(keep_prefix(*a)) or made[-1])
-    settings = SETTINGS.model_copy(update={"adaptation": LastLayers(layers=1, learning_rate=1e-2)})
+    settings = SETTINGS.model_copy(update={"adaptation": adaptation})
     (tmp_path / "status").mkdir()
     found = {}
     for name, gib in (("with", 1.0), ("without", 0.0)):
