@@ -15,7 +15,7 @@ def freeze(module: nn.Module) -> None:
 
 
 def freeze_pooler(encoder: TextEncoder) -> None:
-    """Mean pooling goes round a model's pooler: it never gets a gradient, and ranks would wait for one."""
+    """No pooling here reads a model's pooler: it never gets a gradient, and ranks would wait for one."""
     if isinstance(pooler := getattr(encoder.backbone, "pooler", None), nn.Module):
         freeze(pooler)
 
