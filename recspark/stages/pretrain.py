@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import math
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from pydantic import Field, model_validator
 from pyspark.sql import DataFrame, SparkSession
 
 from recspark.data import raw
+from recspark.data.blocks import keep
 from recspark.data.corpus import Language, RawTexts, documents, pack, sampled
 from recspark.data.examples import deal
 from recspark.data.sources import file_errors, source_views
@@ -95,8 +97,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     if date := date_that_will_do(lake, settings.refresh_days, recipe):
         log.info("  the model pretrained of %s was made with these settings and stays", date)
         return
-    with file_errors():
+    with ExitStack() as stack, file_errors():
         texts = read_texts(spark, lake, config).persist()
+        stack.callback(texts.unpersist)
         if not (count := texts.count()):
             raise UserError(
                 "pretrain: the corpus is empty: no text is left after cleaning; look at pretrain.corpus and pretrain.stop_words"
@@ -105,8 +108,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
             Traffic("read", "raw/texts", count, "pretrain.corpus" if settings.corpus else "preprocess.items")
         )
         tokenizer = write_tokenizer(lake, settings, texts)
-        blocks = lake.write(block_table(texts, tokenizer, settings, config.seed), PRETRAINING_BLOCKS)
-    texts.unpersist()
+        blocks = lake.write(
+            block_table(texts, tokenizer, settings, config.seed, lake.scratch("pretrain/blocks")), PRETRAINING_BLOCKS
+        )
     lesson = LanguageLesson(
         found_everywhere(settings.start),
         settings.objective,
@@ -187,12 +191,12 @@ def load_tokenizer(path: str) -> Any:
     return encoder.load_tokenizer(path, 1)
 
 
-def block_table(texts: DataFrame, tokenizer: str, settings: PretrainConfig, seed: int) -> DataFrame:
+def block_table(texts: DataFrame, tokenizer: str, settings: PretrainConfig, seed: int, scratch: str) -> DataFrame:
     """The training table: blocks, dealt out in steps over the ranks.
 
     Raises UserError if there are fewer blocks than every rank needs. Held-out blocks too few for the ranks are left out.
     """
-    blocks = pack(texts, partial(tokenizer_in, tokenizer), settings.block_length).persist()
+    blocks = keep(pack(texts, partial(tokenizer_in, tokenizer), settings.block_length), scratch)
     counts = {row["part"]: row["count"] for row in blocks.groupBy("part").count().collect()}
     ranks, train_blocks = settings.num_processes, counts.get("train", 0)
     if train_blocks < ranks:

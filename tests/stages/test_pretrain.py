@@ -77,6 +77,7 @@ def test_a_model_is_made_that_the_next_stages_take(corpus: Corpus, caplog: pytes
     about = lake.model_manifest("pretrained")
     assert about["perplexity_after"] < about["perplexity_before"]
     assert "perplexity on held-out text" in caplog.text
+    assert corpus.spark.sparkContext._jsc.getPersistentRDDs().isEmpty()  # type: ignore[attr-defined]
 
     blocks = lake.read(corpus.spark, PRETRAINING_BLOCKS)
     assert {row["part"] for row in blocks.collect()} == {"train", "valid"}
