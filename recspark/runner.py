@@ -70,7 +70,7 @@ def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: st
         "[%s] %s: wrote %s; %.1f s",
         position,
         name,
-        wrote,
+        wrote or "nothing",
         seconds,
         extra={"stage": name, "event": "end", "rows_in": rows_in, "rows_out": rows_out, "seconds": round(seconds, 3)},
     )

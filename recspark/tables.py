@@ -126,15 +126,26 @@ BASE_TEXT_VECTORS = Table(
 TEXT_VECTORS = Table(
     "text_vectors", "Vectors of distinct texts under the fine-tuned encoder.", _TEXT_VECTOR_COLUMNS, key=("text_hash",)
 )
+_STEP_COLUMNS = (
+    Column("part", "string", "train, or valid: held out"),
+    Column("batch", "int", "the step, from 0, before an epoch shuffles the steps"),
+    Column("slot", "int", "position in the batch over all ranks, from 0"),
+    Column("batch_size", "int", "rows of the batch over all ranks"),
+)
+_SHARD = Column("shard", "int", "the rank that reads it: slot % ranks")
+_EPOCH_COLUMNS = (
+    Column("epoch", "int", "from 0"),
+    Column("train_loss", "double", "mean over the epoch's examples", nullable=True),
+    Column("valid_loss", "double", "mean over the held-out examples", nullable=True),
+    Column("examples", "bigint", "examples read in the epoch, over all ranks"),
+    Column("seconds", "double", "seconds the epoch took"),
+)
 TRAINING_EXAMPLES = Table(
     "training_examples",
     "What the ranks of the fine-tuning read: one row an item, a sub-folder a rank.",
     (
         Column("item_id", "id", "the item"),
-        Column("part", "string", "train or valid (items held out for early stopping)"),
-        Column("batch", "int", "the step, from 0, before an epoch shuffles the steps"),
-        Column("slot", "int", "position in the batch over all ranks, from 0"),
-        Column("batch_size", "int", "items of the batch over all ranks"),
+        *_STEP_COLUMNS,
         Column("tokens", "binary", "token ids, int32 little-endian"),
         Column("positives", "float", "n: sum of the weights of the item's interactions"),
         Column("user_sum", "binary", "Σ w u, k float32 little-endian"),
@@ -142,7 +153,7 @@ TRAINING_EXAMPLES = Table(
         Column("penalty", "float", "λ, the pull of the item's vector to its prior"),
         Column("unobserved", "float", "a s, the weight of a pair without an interaction"),
         Column("weight", "float", "weight of the item in the loss: a power of n over its mean, divided by the mean n"),
-        Column("shard", "int", "the rank that reads it: slot % ranks"),
+        _SHARD,
     ),
     key=("item_id",),
     folders=("shard",),
@@ -150,13 +161,7 @@ TRAINING_EXAMPLES = Table(
 TRAINING_LOG = Table(
     "training_log",
     "One row an epoch of the fine-tuning; epoch 0 is before the first step.",
-    (
-        Column("epoch", "int", "from 0"),
-        Column("train_loss", "double", "mean over the epoch's examples", nullable=True),
-        Column("valid_loss", "double", "mean over the held-out items", nullable=True),
-        Column("examples", "bigint", "examples read in the epoch, over all ranks"),
-        Column("seconds", "double", "seconds the epoch took"),
-    ),
+    _EPOCH_COLUMNS,
     key=("epoch",),
 )
 PRETRAINING_BLOCKS = Table(
@@ -164,27 +169,18 @@ PRETRAINING_BLOCKS = Table(
     "What the ranks of the pre-training read: one row a block of tokens, a sub-folder a rank.",
     (
         Column("block", "bigint", "a number of its own"),
-        Column("part", "string", "train or valid (texts held out)"),
-        Column("batch", "int", "the step, from 0, before an epoch shuffles the steps"),
-        Column("slot", "int", "position in the batch over all ranks, from 0"),
-        Column("batch_size", "int", "blocks of the batch over all ranks"),
+        *_STEP_COLUMNS,
         Column("tokens", "binary", "token ids, int32 little-endian"),
         Column("words", "binary", "the word of the block that each token belongs to, int32; -1 for special tokens"),
-        Column("shard", "int", "the rank that reads it: slot % ranks"),
+        _SHARD,
     ),
     key=("block",),
     folders=("shard",),
 )
 PRETRAINING_LOG = Table(
     "pretraining_log",
-    "One row an epoch of the pre-training; epoch 0 is before the first step. exp(valid_loss) is the perplexity.",
-    (
-        Column("epoch", "int", "from 0"),
-        Column("train_loss", "double", "mean over the epoch's blocks, nats a token", nullable=True),
-        Column("valid_loss", "double", "mean over the blocks of held-out texts, nats a token", nullable=True),
-        Column("examples", "bigint", "blocks read in the epoch, over all ranks"),
-        Column("seconds", "double", "seconds the epoch took"),
-    ),
+    "One row an epoch of the pre-training; epoch 0 is before the first step. Losses are nats a token: exp(valid_loss) is the perplexity.",
+    _EPOCH_COLUMNS,
     key=("epoch",),
 )
 ITEM_VECTORS = Table(

@@ -114,13 +114,10 @@ def read_items(spark: SparkSession, table: RawItems) -> DataFrame:
     wanted = {"columns.item_id": [table.columns.item_id], "text": list(text), "title": list(title)}
     require_columns(frame, where, {**wanted, "attributes": list(table.attributes.values())})
 
-    def texts(names: tuple[str, ...]) -> Column:
-        return F.array(*(F.substring(as_text(frame, n, where), 1, LONGEST_TEXT) for n in names))
-
     chosen = frame.select(
         at(table.columns.item_id).alias("item_id"),
-        texts(text).alias("text_fields"),
-        texts(title).alias("title_fields"),
+        texts(frame, text, where).alias("text_fields"),
+        texts(frame, title, where).alias("title_fields"),
         attribute_map(frame, table.attributes, where).alias("attributes"),
         as_json([table.columns.item_id, *text, *title, *table.attributes.values()]).alias("row"),
     )
@@ -134,8 +131,7 @@ def read_texts(spark: SparkSession, table: RawTable, template: Template, where: 
     """
     frame = open_raw(spark, where, table)
     require_columns(frame, where, {"text": list(template.fields)})
-    fields = (F.substring(as_text(frame, name, where), 1, LONGEST_TEXT) for name in template.fields)
-    return frame.select(F.array(*fields).alias("text_fields"))
+    return frame.select(texts(frame, template.fields, where).alias("text_fields"))
 
 
 def read_users(spark: SparkSession, table: RawUsers) -> DataFrame:
@@ -176,6 +172,11 @@ def as_json(names: list[str]) -> Column:
 def as_text(frame: DataFrame, name: str, where: str) -> Column:
     """A raw column as text."""
     return plain_text(at(name), frame.schema[name].dataType, f"{where}: column {name!r}")
+
+
+def texts(frame: DataFrame, names: tuple[str, ...], where: str) -> Column:
+    """array<string> of raw columns as text, each cut to LONGEST_TEXT."""
+    return F.array(*(F.substring(as_text(frame, name, where), 1, LONGEST_TEXT) for name in names))
 
 
 def attribute_map(frame: DataFrame, attributes: dict[str, str], where: str) -> Column:

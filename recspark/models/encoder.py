@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recspark.config import Settings
 from recspark.errors import UserError
 from recspark.models.bottleneck import restore_bottlenecks
-from recspark.models.model_folder import backbone_folder, model_folder, quietly
+from recspark.models.model_folder import backbone_folder, load_weights, model_folder
 from recspark.models.pooling import Pooling, pool, pooling_of
 from recspark.models.prompted import prompt_of, without_prompt
 
@@ -84,33 +84,17 @@ def pad(texts: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
 def load_encoder(path: str | Path, pooling: Pooling | None = None, trust_remote_code: bool = False) -> TextEncoder:
     """The encoder of a model directory, from safetensors, in evaluation mode and float32.
 
-    pooling: as the folder says, if None. Raises UserError if the directory holds no readable model, or one that needs a
-    decoder's input beside the text (T5).
+    pooling: as the folder says, if None. Raises UserError if the directory holds no readable model, or not all its weights.
     """
     from transformers import AutoModel
 
     folder = model_folder(path)
-    try:
-        with quietly():
-            backbone, report = AutoModel.from_pretrained(
-                str(backbone_folder(folder)),
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=trust_remote_code,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except Exception as error:
-        raise UserError(f"encoder {path} cannot be loaded: {str(error).splitlines()[0]}") from error
-    if backbone.config.is_encoder_decoder:
-        raise UserError(
-            f"encoder {path} is an encoder-decoder ({backbone.config.model_type}); give an encoder or a decoder"
-        )
-    if lacking := [name for name in report["missing_keys"] if not name.startswith("pooler.")]:
+    backbone, missing = load_weights(AutoModel, path, backbone_folder(folder), trust_remote_code, "encoder")
+    if lacking := [name for name in missing if not name.startswith("pooler.")]:
         raise UserError(
             f"encoder {path} lacks {len(lacking)} weights of its kind, such as {lacking[0]}; they would be random"
         )
-    if report["missing_keys"]:
+    if missing:
         backbone.pooler = None  # it would be random, and no pooling here reads it
     restore_bottlenecks(backbone, folder)
     return TextEncoder(backbone, pooling or pooling_of(folder), prompt_of(folder)).eval()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recspark.config import Settings
 from recspark.errors import UserError
 from recspark.models.encoder import longest_text
-from recspark.models.model_folder import model_folder, quietly
+from recspark.models.model_folder import load_weights, model_folder
 
 Ints = NDArray[np.int32]
 
@@ -37,19 +37,8 @@ class Continued(Settings):
         auto: Any = AutoModelForMaskedLM if both_ways else AutoModelForCausalLM
         folder = model_folder(self.path, "pretrain.start.path")
         torch.manual_seed(seed)
-        try:
-            with quietly():
-                model, report = auto.from_pretrained(
-                    str(folder),
-                    use_safetensors=True,
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                )
-        except Exception as error:
-            raise UserError(f"pretrain.start {self.path} cannot be loaded: {str(error).splitlines()[0]}") from error
-        lacking = [name for name in report["missing_keys"] if name.startswith(f"{model.base_model_prefix}.")]
+        model, missing = load_weights(auto, self.path, folder, False, "pretrain.start.path")
+        lacking = [name for name in missing if name.startswith(f"{model.base_model_prefix}.")]
         if lacking := [name for name in lacking if ".pooler." not in name]:
             raise UserError(
                 f"pretrain.start {self.path} lacks {len(lacking)} weights of its kind, such as {lacking[0]}"
@@ -58,8 +47,6 @@ class Continued(Settings):
             raise UserError(f"pretrain.block_length is {block_length}, but {self.path} reads at most {limit} tokens")
         if len(tokenizer) > (known := model.get_input_embeddings().num_embeddings):
             raise UserError(f"pretrain.start {self.path}: its tokenizer has {len(tokenizer)} tokens, the model {known}")
-        if model.config.is_encoder_decoder:
-            raise UserError(f"pretrain.start {self.path} is an encoder-decoder; give an encoder or a decoder")
         if not both_ways and looks_ahead(model):
             raise UserError(f"pretrain.start {self.path} reads both ways; its objective is masked_lm")
         return model
@@ -88,11 +75,6 @@ class NewModel(Settings):
             raise ValueError(f"hidden_size {self.hidden_size} should be a multiple of heads {self.heads}")
         return self
 
-    def check_length(self, block_length: int) -> None:
-        """UserError if blocks are longer than the positions."""
-        if block_length > self.positions:
-            raise UserError(f"pretrain.block_length is {block_length}, but pretrain.start.positions {self.positions}")
-
 
 class NewBert(NewModel):
     """An encoder, which reads both ways (Devlin et al. 2019)."""
@@ -103,7 +85,6 @@ class NewBert(NewModel):
         """The model with its head, its weights drawn by the seed."""
         from transformers import BertConfig, BertForMaskedLM
 
-        self.check_length(block_length)
         torch.manual_seed(seed)
         config = BertConfig(
             vocab_size=len(tokenizer),
@@ -126,7 +107,6 @@ class NewGpt2(NewModel):
         """The model with its head, its weights drawn by the seed."""
         from transformers import GPT2Config, GPT2LMHeadModel
 
-        self.check_length(block_length)
         torch.manual_seed(seed)
         config = GPT2Config(
             vocab_size=len(tokenizer),
@@ -156,11 +136,11 @@ class MaskedLm(Settings):
     whole_words: bool = Field(True, description="else single tokens are chosen")
 
     def example(
-        self, tokens: Ints, words: Ints, draw: np.random.Generator, specials: frozenset[int], mask: int, size: int
+        self, tokens: Ints, words: Ints, draw: np.random.Generator, mask: int, others: Ints
     ) -> tuple[Ints, Ints]:
         """(L,) what the model reads, and (L,) what it must say: -100 where nothing was chosen.
 
-        words: see data.corpus.pack. At least one word is chosen, where the block has any. specials: ids that are never put in.
+        words: see data.corpus.pack. At least one word is chosen, where the block has any. others: ids that may be put in.
         """
         units = words if self.whole_words else np.where(words < 0, -1, np.arange(len(words)))
         there = np.unique(units[units >= 0])
@@ -168,7 +148,6 @@ class MaskedLm(Settings):
         chosen = np.isin(units, draw.choice(there, count, replace=False)) if count else np.zeros(len(words), bool)
         fate = draw.random(len(tokens))
         read = np.where(chosen & (fate < 0.8), mask, tokens)
-        others = np.setdiff1d(np.arange(size), list(specials))
         read = np.where(chosen & (fate >= 0.8) & (fate < 0.9), draw.choice(others, len(tokens)), read)
         return read.astype(np.int32), np.where(chosen, tokens, -100).astype(np.int32)
 
@@ -180,7 +159,7 @@ class CausalLm(Settings):
     both_ways: ClassVar[bool] = False
 
     def example(
-        self, tokens: Ints, words: Ints, draw: np.random.Generator, specials: frozenset[int], mask: int, size: int
+        self, tokens: Ints, words: Ints, draw: np.random.Generator, mask: int, others: Ints
     ) -> tuple[Ints, Ints]:
         """(L,) the tokens, and (L,) the token that comes after each."""
         return tokens, np.append(tokens[1:], -100).astype(np.int32)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from recspark.errors import UserError
 from recspark.lake import local_folder
@@ -33,10 +34,40 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+def load_weights(
+    auto: Any, path: str | Path, folder: Path, trust_remote_code: bool, setting: str
+) -> tuple[Any, list[str]]:
+    """(model, names of the weights it lacks), by a transformers auto class, from safetensors, in float32.
+
+    path: as it was given at `setting`, for messages. Raises UserError if it cannot be loaded, or is an encoder-decoder (T5),
+    which needs a decoder's input beside the text.
+    """
+    import torch
+
+    try:
+        with quietly():
+            model, report = auto.from_pretrained(
+                str(folder),
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise UserError(f"{setting} {path} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if model.config.is_encoder_decoder:
+        raise UserError(
+            f"{setting} {path} is an encoder-decoder ({model.config.model_type}); give an encoder or a decoder"
+        )
+    return model, sorted(report["missing_keys"])
+
+
 def model_folder(path: str | Path, setting: str = "encoder.path") -> Path:
     """The folder on this machine: as it stands, copied from a URI, or, for `org/model`, fetched from the hub.
 
-    setting: where the path was given, for messages. Raises UserError if it cannot be had, or does not look like a transformers model with safetensors weights.
+    setting: where the path was given, for messages. Raises UserError if it cannot be had, or does not look like a transformers
+    model with safetensors weights.
     """
     folder = local_folder(str(path))
     if not folder.is_dir() and HUB_NAME.fullmatch(str(path)):

@@ -5,6 +5,7 @@ Each way is its settings. To add one: write the class here and add its name to `
 
 import json
 import logging
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -86,9 +87,9 @@ class Learned(Settings):
             additional_special_tokens=list(names.more),
         )
 
+    @abstractmethod
     def trained(self, texts: Texts) -> Any:
-        """A tokenizer of the `tokenizers` library, the same for the same texts."""
-        raise NotImplementedError
+        """A tokenizer of the `tokenizers` library."""
 
 
 class WordPiece(Learned):

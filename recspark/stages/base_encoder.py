@@ -1,4 +1,4 @@
-"""Where the encoder that a night starts from lies, and what texts it is given."""
+"""Where the encoder that a night starts from lies."""
 
 from pathlib import Path
 
@@ -21,4 +21,5 @@ def base_encoder(lake: Lake, encoder: EncoderConfig) -> EncoderConfig:
             f"encoder.path is not set, and the lake {lake.root} has no model pretrained of run date {lake.run_date} or before; "
             "run the stage pretrain, or set encoder.path to a transformers model directory"
         )
-    return encoder.model_copy(update={"path": lake.model_path("pretrained", dates[-1])})
+    path, _ = lake.read_model("pretrained", dates[-1])
+    return encoder.model_copy(update={"path": path})

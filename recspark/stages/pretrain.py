@@ -27,6 +27,7 @@ from recspark.data.sources import file_errors, source_views
 from recspark.errors import UserError
 from recspark.lake import Lake, Traffic
 from recspark.lake.folders import folder_hash
+from recspark.models.encoder import load_tokenizer
 from recspark.models.language import Continued, LanguageObjective, MaskedLm, Start
 from recspark.models.model_folder import content_hash, model_folder
 from recspark.models.pooling import FILE, pooling_config, pooling_of
@@ -98,7 +99,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         log.info("  the model pretrained of %s was made with these settings and stays", date)
         return
     with ExitStack() as stack, file_errors():
-        texts = read_texts(spark, lake, config).persist()
+        texts = read_texts(spark, config).persist()
         stack.callback(texts.unpersist)
         if not (count := texts.count()):
             raise UserError(
@@ -155,8 +156,8 @@ def date_that_will_do(lake: Lake, refresh_days: int | None, recipe: str) -> date
     return None if refresh_days is not None and (lake.run_date - dates[-1]).days >= refresh_days else dates[-1]
 
 
-def read_texts(spark: SparkSession, lake: Lake, config: "Deployment") -> DataFrame:
-    """(hash, text): the corpus, cleaned."""
+def read_texts(spark: SparkSession, config: "Deployment") -> DataFrame:
+    """(hash, text, part): the corpus, cleaned."""
     settings, items = config.pretrain, config.preprocess.items
     assert settings is not None
     table = settings.corpus or items
@@ -171,7 +172,7 @@ def write_tokenizer(lake: Lake, settings: PretrainConfig, texts: DataFrame) -> s
     vocabulary = settings.vocabulary
     if isinstance(vocabulary, OfModel):
         path = vocabulary.path or settings.start.path  # type: ignore[union-attr]
-        tokenizer = load_tokenizer(path)
+        tokenizer = load_tokenizer(path, 1)
     else:
         tokenizer = vocabulary.learn(partial(sampled, texts, vocabulary.documents), settings.objective.both_ways)
     if settings.objective.both_ways and tokenizer.mask_token_id is None:
@@ -182,13 +183,6 @@ def write_tokenizer(lake: Lake, settings: PretrainConfig, texts: DataFrame) -> s
         folder = lake.scratch(f"pretrain/tokenizer-{folder_hash(Path(local))[:16]}")
         lake.put_folder(local, folder)
     return folder
-
-
-def load_tokenizer(path: str) -> Any:
-    """A model's own."""
-    from recspark.models import encoder
-
-    return encoder.load_tokenizer(path, 1)
 
 
 def block_table(texts: DataFrame, tokenizer: str, settings: PretrainConfig, seed: int, scratch: str) -> DataFrame:

@@ -39,9 +39,9 @@ class RankedTraining(TrainingSettings, LaunchSettings):
 
 
 def make_job(
-    lake: Lake, stage: str, settings: Any, lesson: Lesson, table: Table, seed: int, fingerprint: str
+    lake: Lake, stage: str, settings: RankedTraining, lesson: Lesson, table: Table, seed: int, fingerprint: str
 ) -> TrainingJob:
-    """settings: of the training and of its launch. Checkpoints are kept under the fingerprint."""
+    """What the ranks are told. Checkpoints are kept under the fingerprint."""
     return TrainingJob(
         settings,
         lesson,

@@ -42,7 +42,7 @@ class LanguageLesson:
     def losses(self, model: nn.Module, shard: Shard, device: torch.device) -> Losses:
         tokenizer = tokenizer_in(self.tokenizer)
         mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        about = (frozenset(tokenizer.all_special_ids), tokenizer.mask_token_id, len(tokenizer))
+        others = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
 
         def losses(called: nn.Module, step: Step, epoch: int) -> Tensor:
             examples = []
@@ -50,7 +50,7 @@ class LanguageLesson:
                 step.numbers["block"], step.arrays["tokens"], step.arrays["words"], strict=True
             ):
                 draw = np.random.default_rng([self.seed, epoch, int(block)])
-                examples.append(self.objective.example(tokens, words, draw, *about))
+                examples.append(self.objective.example(tokens, words, draw, tokenizer.mask_token_id, others))
             read, wanted = zip(*examples, strict=True)
             with torch.autocast(device.type, torch.bfloat16, mixed):
                 return block_losses(called, read, wanted, device)

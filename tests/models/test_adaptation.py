@@ -36,7 +36,11 @@ LEARNS = {
     "full": (("embeddings.", "encoder.layer.0.", "encoder.layer.1."), ("wte", "wpe", "h.0.", "h.1.", "ln_f")),
     "last_layers": (("encoder.layer.1.",), ("h.1.",)),
     "lora": (
-        tuple(f"encoder.layer.{i}.attention.self.{m}.lora_" for i in (0, 1) for m in ("query", "value")),
+        tuple(
+            f"encoder.layer.{i}.attention.{m}.lora_"
+            for i in (0, 1)
+            for m in ("self.query", "self.key", "self.value", "output.dense")
+        ),
         ("h.0.attn.c_attn.lora_", "h.1.attn.c_attn.lora_"),
     ),
     "bitfit": (("embeddings.", "encoder.layer.0.", "encoder.layer.1."), ("h.0.", "h.1.", "ln_f")),
@@ -49,7 +53,7 @@ LEARNS = {
 }
 COUNTS = {
     "frozen": (0, 0),
-    "lora": (2 * 2 * 8 * (16 + 16), 2 * 8 * (16 + 48)),
+    "lora": (2 * 4 * 8 * (16 + 16), 2 * 8 * (16 + 48)),
     "adapter-houlsby": (4 * (4 * 16 + 4 + 16 * 4 + 16),) * 2,
     "adapter-pfeiffer": (4 * 16 + 4 + 16 * 4 + 16,) * 2,
     "prompt": (3 * 16, 3 * 16),

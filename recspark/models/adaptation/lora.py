@@ -10,6 +10,9 @@ from recspark.errors import UserError
 from recspark.models.adaptation.layers import layer_stack, linear_maps, top_layers
 from recspark.models.encoder import TextEncoder
 
+# Attention whole, as the recipe that was measured has it; peft's own for BERT are query and value alone.
+ATTENTION = {"bert": ("query", "key", "value", "attention.output.dense")}
+
 
 class Lora(Settings):
     """Low-rank updates of linear maps (Hu et al. 2022), by the peft library; merged into the weights for inference."""
@@ -21,7 +24,7 @@ class Lora(Settings):
     targets: tuple[str, ...] | None = Field(
         None,
         min_length=1,
-        description="ends of the names of the linear maps; if not set, peft's for the kind of model, as query and value of BERT",
+        description="ends of the names of the linear maps; if not set, attention's of BERT, and peft's for other kinds of model",
     )
     layers: int | None = Field(None, ge=1, description="how many layers from the top have updates; all if not set")
 
@@ -45,7 +48,7 @@ class Lora(Settings):
 
         linear, kind = linear_maps(encoder.backbone), encoder.backbone.config.model_type
         ends = sorted({name.rpartition(".")[2] for name in linear})
-        targets = self.targets or BY_MODEL.get(kind)
+        targets = self.targets or ATTENTION.get(kind) or BY_MODEL.get(kind)
         if not targets:
             raise UserError(f"finetune.adaptation.targets: peft has none for {kind}; set some; names end in {ends}")
         chosen = [name for name in linear if any(name == t or name.endswith(f".{t}") for t in targets)]
