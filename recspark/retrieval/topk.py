@@ -76,10 +76,10 @@ def exact_top_k(
     """The K items of largest inner product for each user, by (score descending, position ascending).
 
     With `words` the score is the sum of both products. Vectors are finite; `items_MD` may be a read-only memory map.
-    `allowed` names the positions to rank, ascending (all
-    where it is None). A list is shorter than K only if fewer unseen items are allowed. Beside the arguments and the
-    result it holds at most about `memory_bytes`, or one tile of 8 x 256 if that is more. A pair's score does not depend
-    on the other users given, as the shapes multiplied depend on M, D, K and the budget alone.
+    `allowed` names the positions to rank, ascending (all where it is None). A list is shorter than K only if fewer unseen
+    items are allowed. Beside the arguments and the result it holds at most about `memory_bytes`, or one tile of 8 x 256 if
+    that is more. A pair's score does not depend on the other users given, as the shapes multiplied depend on M, D, K and
+    the budget alone.
     """
     torch.set_num_threads(threads)
     count = len(items_MD) if allowed is None else len(allowed)
