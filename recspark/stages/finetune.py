@@ -26,7 +26,15 @@ from recspark.stages.provenance import (
     require_same_tokens,
     tokenized_by,
 )
-from recspark.stages.training import RankedTraining, best_model, fingerprint_of, log_frame, make_job, train
+from recspark.stages.training import (
+    RankedTraining,
+    best_model,
+    count_parameters,
+    fingerprint_of,
+    log_frame,
+    make_job,
+    train,
+)
 from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEMS, TRAINING_EXAMPLES, TRAINING_LOG, USER_FACTORS
 from recspark.training.item_lesson import ItemLesson, ItemSettings
 from recspark.training.learner import TrainingJob
@@ -94,9 +102,10 @@ def publish(spark: SparkSession, lake: Lake, job: TrainingJob, lesson: ItemLesso
     """The best epoch's parameters, merged into one model, and the log of the training."""
     model, rows = best_model(job)
     assert isinstance(model, Retriever)  # what an ItemLesson makes
+    parameters = count_parameters(model)
     lesson.settings.adaptation.merge(model.encoder)
     lake.write(log_frame(spark, rows), TRAINING_LOG)
     factors = Factors.load(local_folder(lesson.factors))
     with TemporaryDirectory() as folder:
         save_retriever(model, lesson.base, factors.settings, folder)
-        lake.write_model("retriever", folder, **about)
+        lake.write_model("retriever", folder, parameters=parameters, **about)

@@ -62,9 +62,8 @@ def fingerprint_of(settings: TrainingSettings, examples: DataFrame, *more: Any) 
 
 def train(spark: SparkSession, lake: Lake, stage: str, job: TrainingJob, settings: LaunchSettings, what: str) -> None:
     """Run the ranks to the end. what: says in the log what is trained how."""
-    model = job.lesson.make_model()
-    total, learning = (sum(p.numel() for p in some) for some in (model.parameters(), trainable(model).values()))
-    log.info("  %s: %s of %s parameters learn", what, f"{learning:,}", f"{total:,}")
+    count = count_parameters(job.lesson.make_model())
+    log.info("  %s: %s of %s parameters learn", what, f"{count['learned']:,}", f"{count['all']:,}")
     found = checkpoint.load_last(job.checkpoints)
     if found:
         log.info("  going on from the checkpoint of epoch %d", found[1]["epoch"])
@@ -72,6 +71,14 @@ def train(spark: SparkSession, lake: Lake, stage: str, job: TrainingJob, setting
     status = lake.scratch(f"{stage}/status")
     with ProgressBar(settings.launcher, settings.num_processes) as bar:
         launch(spark, settings, partial(train_rank, job), status, bar.show, lake.log_path("ranks.log"))
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """How many the model has, and how many of them learn."""
+    return {
+        "all": sum(p.numel() for p in model.parameters()),
+        "learned": sum(p.numel() for p in trainable(model).values()),
+    }
 
 
 def best_model(job: TrainingJob) -> tuple[nn.Module, list[dict[str, Any]]]:

@@ -98,7 +98,7 @@ class ItemLesson:
 
 def below(kept: KeptStates | None, step: Step, token_ids: Tensor, mask: Tensor) -> AbstractContextManager[None]:
     """Within it, what the frozen layers make of the step is taken from where it is kept, if it is."""
-    return nullcontext() if kept is None else kept.prefix.given(kept.of(step.key, token_ids, mask))
+    return nullcontext() if kept is None else kept.under(step.key, token_ids, mask)
 
 
 def targets_of(step: Step, factors: int, device: torch.device) -> ItemTargets:

@@ -23,17 +23,28 @@ class KeptSteps:
 
     def of(self, step: Any, make: Callable[[], Tensor], device: torch.device) -> Tensor:
         """The step's tensor; `make` must give the same each time."""
-        if step in self.files:
-            return torch.from_numpy(np.load(self.files[step], mmap_mode="c")).to(device, non_blocking=True)
+        if (found := self.found(step, device)) is not None:
+            return found
         tensor = make()
-        size = tensor.numel() * 4
-        if size <= min(self.left, shutil.disk_usage(self.folder.name).free - SPARE):
-            self.left -= size
-            path = Path(self.folder.name) / f"{len(self.files)}.npy"
-            try:
-                np.save(path, tensor.float().cpu().numpy())
-                self.files[step] = path
-            except OSError:  # the disk is full after all; what is not kept is made anew
-                path.unlink(missing_ok=True)
-                self.left = 0
+        self.keep(step, tensor)
         return tensor
+
+    def found(self, step: Any, device: torch.device) -> Tensor | None:
+        """The step's tensor if it is kept."""
+        if step not in self.files:
+            return None
+        return torch.from_numpy(np.load(self.files[step], mmap_mode="c")).to(device, non_blocking=True)
+
+    def keep(self, step: Any, tensor: Tensor) -> None:
+        """If there is room."""
+        size = tensor.numel() * 4
+        if size > min(self.left, shutil.disk_usage(self.folder.name).free - SPARE):
+            return
+        self.left -= size
+        path = Path(self.folder.name) / f"{len(self.files)}.npy"
+        try:
+            np.save(path, tensor.float().cpu().numpy())
+            self.files[step] = path
+        except OSError:  # the disk is full after all; what is not kept is made anew
+            path.unlink(missing_ok=True)
+            self.left = 0

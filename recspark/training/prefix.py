@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recspark.errors import UserError
-from recspark.models.adaptation import layer_stack, trainable
+from recspark.models.adaptation import layer_stack, linear_maps, trainable
 from recspark.models.encoder import TextEncoder
 from recspark.training.kept import KeptSteps
 
@@ -52,6 +52,7 @@ class Prefix:
         self.lower, self.above = list(layer_stack(encoder.backbone)[:depth]), layer_stack(encoder.backbone)[depth]
         self.gives_tuple = False  # whether a layer returns a tuple that begins with its states
         self.embeddings: nn.Module | None = None  # what gives the lowest layer its states, if one module does
+        self.frozen = [m for m in linear_maps(self.above).values() if not trainable(m)]
 
     def states(self, token_ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
         """(B, L, H) what the layers make of the texts."""
@@ -84,49 +85,82 @@ class Prefix:
         raise RuntimeError("the encoder never called its layers")
 
     @contextmanager
-    def given(self, states_BLH: Tensor) -> Iterator[None]:
-        """Within it, a call of the encoder with the same texts starts from these states; the layers below cost nothing."""
+    def given(self, states_BLH: Tensor, first: dict[int, Tensor] | None = None) -> Iterator[dict[int, Tensor]]:
+        """Within it, a call of the encoder with the same texts starts from these states; the layers below cost nothing.
+
+        The dictionary gets what frozen maps of the layer above make of the states as they are, as query, key and value of
+        BERT do under lora, by their number among the frozen maps. Given back as `first`, it saves these maps too.
+        """
 
         def take(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
             if args:
                 return (states_BLH, *args[1:]), kwargs
             return args, {**kwargs, "hidden_states": states_BLH}
 
-        def passing(*args: Any, **kwargs: Any) -> Any:
-            return (states_BLH,) if self.gives_tuple else states_BLH
+        def note(number: int, module: nn.Module, args: tuple, output: Tensor) -> None:
+            if args and args[0] is states_BLH:
+                noted[number] = output.detach()
 
-        hook = self.above.register_forward_pre_hook(take, with_kwargs=True)
-        for layer in self.lower:
-            layer.forward = passing
+        noted: dict[int, Tensor] = {}
+        passed: Any = (states_BLH,) if self.gives_tuple else states_BLH
+        outputs: dict[nn.Module, Any] = dict.fromkeys(self.lower, passed)
+        outputs |= {self.frozen[number]: output for number, output in (first or {}).items()}
         if self.embeddings is not None:
-            self.embeddings.forward = lambda *_, **__: states_BLH
+            outputs[self.embeddings] = states_BLH
+        hooks = [m.register_forward_hook(partial(note, number)) for number, m in enumerate(self.frozen)]
+        hooks.append(self.above.register_forward_pre_hook(take, with_kwargs=True))
+        for module, output in outputs.items():
+            module.forward = partial(always, output)
         try:
-            yield
+            yield noted
         finally:
-            hook.remove()
-            for module in filter(None, [*self.lower, self.embeddings]):
+            for hook in hooks:
+                hook.remove()
+            for module in outputs:
                 del module.forward
 
     def is_exact(self, token_ids_BL: Tensor, mask_BL: Tensor) -> bool:
         """Whether the encoder gives the same vectors by this way; not so where layers hand on more than their states."""
         with torch.no_grad():
             try:
-                with self.given(self.states(token_ids_BL, mask_BL)):
-                    found = self.encoder(token_ids_BL, mask_BL)
+                states = self.states(token_ids_BL, mask_BL)
+                with self.given(states) as noted:
+                    once = self.encoder(token_ids_BL, mask_BL)
+                with self.given(states, noted):
+                    again = self.encoder(token_ids_BL, mask_BL)
             except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
                 return False
-            return torch.allclose(found, self.encoder(token_ids_BL, mask_BL), atol=CLOSE)
+            plain = self.encoder(token_ids_BL, mask_BL)
+            return all(torch.allclose(found, plain, atol=CLOSE) for found in (once, again))
+
+
+def always(output: Any, *_: Any, **__: Any) -> Any:
+    return output
 
 
 class KeptStates:
-    """The prefix's states by step, kept up to a number of bytes."""
+    """The prefix's states by step, kept up to a number of bytes; in what they leave, what the first layer's frozen maps make of them."""
 
     def __init__(self, prefix: Prefix, limit: int):
         self.prefix, self.kept = prefix, KeptSteps(limit)
+        self.widths: dict[int, int] = {}  # of the frozen maps that read the states
 
-    def of(self, step: Any, token_ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
-        """(B, L, H) the states of a step's texts; `step` must name the same texts each time."""
-        return self.kept.of(step, partial(self.prefix.states, token_ids_BL, mask_BL), token_ids_BL.device)
+    @contextmanager
+    def under(self, step: Any, token_ids_BL: Tensor, mask_BL: Tensor) -> Iterator[None]:
+        """Within it, the encoder's call with a step's texts starts from what is kept; `step` must name the same texts each time."""
+        device, again = token_ids_BL.device, step in self.kept.files
+        states = self.kept.of(step, partial(self.prefix.states, token_ids_BL, mask_BL), device)
+        first = self.kept.found((step, "first"), device)
+        if first is not None:
+            outputs = dict(zip(self.widths, first.split(list(self.widths.values()), -1), strict=True))
+            with self.prefix.given(states, outputs):
+                yield
+            return
+        with self.prefix.given(states) as noted:
+            yield
+        if again and noted:  # by now all states are kept that will be, so these take no room from them
+            self.widths = {number: output.shape[-1] for number, output in noted.items()}
+            self.kept.keep((step, "first"), torch.cat(list(noted.values()), -1))
 
 
 def keep_prefix(encoder: TextEncoder, limit: int, sample: Callable[[], tuple[Tensor, Tensor]]) -> KeptStates | None:

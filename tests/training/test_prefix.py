@@ -109,13 +109,36 @@ def test_dropout_or_no_room_keeps_nothing(tiny_encoder: Path):
     assert keep_prefix(encoder, 2**20, lambda: (TEXT, MASK)) is None
 
 
+STATES = 2 * 5 * 16 * 4  # bytes of the two texts
+
+
+def vectors_under(kept: KeptStates, *steps: str) -> None:
+    """Each step, checked against the plain way."""
+    for step in steps:
+        with kept.under(step, TEXT, MASK):
+            found = kept.prefix.encoder(TEXT, MASK)
+        torch.testing.assert_close(found, kept.prefix.encoder(TEXT, MASK), atol=0, rtol=0)
+
+
 def test_what_does_not_fit_is_computed_anew(tiny_encoder: Path):
-    prefix = Prefix(frozen(load_encoder(tiny_encoder)), 1)
-    kept = KeptStates(prefix, limit=2 * 5 * 16 * 4)
-    first, second = kept.of("a", TEXT, MASK), kept.of("b", TEXT, MASK)
+    kept = KeptStates(Prefix(frozen(load_encoder(tiny_encoder)), 1), limit=STATES)
+    vectors_under(kept, "a", "b", "a", "b")
     assert list(kept.kept.files) == ["a"]
-    torch.testing.assert_close(kept.of("a", TEXT, MASK), first, atol=0, rtol=0)
-    torch.testing.assert_close(kept.of("b", TEXT, MASK), second, atol=0, rtol=0)
+
+
+def test_what_the_first_layers_frozen_maps_make_of_the_states_is_kept_from_the_second_epoch_on(tiny_encoder: Path):
+    """Query, key and value: three times the states' size."""
+    kept = KeptStates(Prefix(frozen(load_encoder(tiny_encoder)), 1), limit=2 * STATES + 3 * STATES)
+    vectors_under(kept, "a", "b")
+    assert list(kept.kept.files) == ["a", "b"]
+    vectors_under(kept, "a", "b", "a", "b")
+    assert list(kept.kept.files) == ["a", "b", ("a", "first")]
+    attention = kept.prefix.above.attention.self
+    plain = kept.prefix.encoder(TEXT, MASK)
+    for module in (attention.query, attention.key, attention.value):
+        torch.nn.init.zeros_(module.weight)
+    with kept.under("a", TEXT, MASK):
+        torch.testing.assert_close(kept.prefix.encoder(TEXT, MASK), plain, atol=0, rtol=0)
 
 
 def test_a_disk_that_is_full_keeps_nothing_and_stops_nothing(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -124,9 +147,8 @@ def test_a_disk_that_is_full_keeps_nothing_and_stops_nothing(tiny_encoder: Path,
 
     kept = KeptStates(Prefix(frozen(load_encoder(tiny_encoder)), 1), limit=2**20)
     monkeypatch.setattr(kept_module.np, "save", full)
-    first = kept.of("a", TEXT, MASK)
+    vectors_under(kept, "a", "a")
     assert not kept.kept.files
-    torch.testing.assert_close(kept.of("a", TEXT, MASK), first, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +170,9 @@ def test_a_training_learns_the_same_with_and_without(
         loop.train_rank(job, LocalRanks(), Reporter(str(tmp_path / "status"), 0))
         found[name] = checkpoint.load_last(job.checkpoints)
     assert made[0] is not None
-    assert {part for part, _ in made[0].kept.files} == {"train", "valid"}
+    steps = {(part, step) for part in ("train", "valid") for step in range(3 if part == "train" else 1)}
+    maps = {(step, "first") for step in steps} if adaptation.kind != "last_layers" else set()
+    assert set(made[0].kept.files) == steps | maps
     assert made[1] is None
     (tensors, facts), (plain, plain_facts) = found["with"], found["without"]
     assert [row["train_loss"] for row in facts["log"]] == [row["train_loss"] for row in plain_facts["log"]]

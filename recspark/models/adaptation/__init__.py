@@ -9,7 +9,7 @@ from pydantic import Field
 
 from recspark.models.adaptation.adapter import Adapter
 from recspark.models.adaptation.chosen import BitFit, Frozen, Full, LastLayers
-from recspark.models.adaptation.layers import layer_stack, trainable
+from recspark.models.adaptation.layers import layer_stack, linear_maps, trainable
 from recspark.models.adaptation.lora import Lora
 from recspark.models.adaptation.prompt import Prompt
 
@@ -23,6 +23,7 @@ __all__ = [
     "Lora",
     "Prompt",
     "layer_stack",
+    "linear_maps",
     "trainable",
 ]
 
