@@ -4,7 +4,8 @@ Each start and each objective is its settings. To add one: write the class here 
 Shapes: B blocks, L tokens, V the vocabulary's size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -168,15 +169,59 @@ class CausalLm(Settings):
 LanguageObjective = Annotated[MaskedLm | CausalLm, Field(discriminator="kind")]
 
 
-def block_losses(model: nn.Module, read: Sequence[Ints], wanted: Sequence[Ints], device: torch.device) -> Tensor:
-    """(B,) mean cross-entropy, in nats, over the tokens of each block that something is wanted of; 0 where nothing is."""
+def block_losses(
+    model: nn.Module, read: Sequence[Ints], wanted: Sequence[Ints], device: torch.device, base: nn.Module | None = None
+) -> Tensor:
+    """(B,) mean cross-entropy, in nats, over the tokens of each block that something is wanted of; 0 where nothing is.
+
+    base: where the model's head reads what this part of it gives, token by token, as `base_of` has it. The head then reads only
+    the tokens that something is wanted of: under masked_lm one in seven.
+    """
     length = max(len(r) for r in read)
     ids, mask, labels = (torch.full((len(read), length), fill, dtype=torch.long) for fill in (0, 0, -100))
     for row, (given, target) in enumerate(zip(read, wanted, strict=True)):
         ids[row, : len(given)] = torch.from_numpy(given.astype(np.int64))
         mask[row, : len(given)] = 1
         labels[row, : len(given)] = torch.from_numpy(target.astype(np.int64))
-    logits_BLV = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.float()
     labels = labels.to(device)
-    losses_BL = nn.functional.cross_entropy(logits_BLV.transpose(1, 2), labels, ignore_index=-100, reduction="none")
-    return losses_BL.sum(1) / (labels >= 0).sum(1).clamp(min=1)
+    chosen_BL = labels >= 0
+    with nullcontext() if base is None else only_at(base, chosen_BL):
+        logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.float()
+    logits_NV = logits[chosen_BL] if base is None else logits[0]
+    losses_N = nn.functional.cross_entropy(logits_NV, labels[chosen_BL], reduction="none")
+    losses_BL = torch.zeros(labels.shape, device=device).masked_scatter(chosen_BL, losses_N)
+    return losses_BL.sum(1) / chosen_BL.sum(1).clamp(min=1)
+
+
+@contextmanager
+def only_at(base: nn.Module, chosen_BL: Tensor) -> Iterator[None]:
+    """Within it, what the base hands on to the head are the states of the chosen tokens alone, as one text of N tokens."""
+
+    def choose(module: nn.Module, args: tuple, output: Any) -> Any:
+        output["last_hidden_state"] = output["last_hidden_state"][chosen_BL].unsqueeze(0)
+        return output
+
+    hook = base.register_forward_hook(choose)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@torch.no_grad()
+def base_of(model: Any) -> nn.Module | None:
+    """What lies under the model's head, if the head reads each token's state by itself; else None."""
+    device, base = next(model.parameters()).device, model.base_model
+    ids = torch.tensor([[5, 6, 7], [7, 5, 6]], device=device)
+    chosen = torch.tensor([[False, True, False], [True, False, True]], device=device)
+    training = model.training
+    model.eval()
+    try:
+        plain = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[chosen]
+        with only_at(base, chosen):
+            found = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+        return None
+    finally:
+        model.train(training)
+    return base if found.shape == plain.shape and torch.allclose(found, plain, atol=1e-4) else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recspark.lake import local_folder
-from recspark.models.language import LanguageObjective, Start, block_losses
+from recspark.models.language import LanguageObjective, Start, base_of, block_losses
 from recspark.training.learner import Losses, set_dropout
 from recspark.training.reader import Columns, Shard, Step
 
@@ -42,6 +42,7 @@ class LanguageLesson:
     def losses(self, model: nn.Module, shard: Shard, device: torch.device) -> Losses:
         tokenizer = tokenizer_in(self.tokenizer)
         mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        base = base_of(model)
         others = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
 
         def losses(called: nn.Module, step: Step, epoch: int) -> Tensor:
@@ -53,7 +54,7 @@ class LanguageLesson:
                 examples.append(self.objective.example(tokens, words, draw, tokenizer.mask_token_id, others))
             read, wanted = zip(*examples, strict=True)
             with torch.autocast(device.type, torch.bfloat16, mixed):
-                return block_losses(called, read, wanted, device)
+                return block_losses(called, read, wanted, device, base)
 
         return losses
 

@@ -1,6 +1,7 @@
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from transformers import BertConfig, BertModel, ElectraConfig, ElectraModel, Rob
 
 from recspark.errors import UserError
 from recspark.models.encoder import load_encoder
-from recspark.models.language import CausalLm, Continued, MaskedLm, NewBert, NewGpt2, block_losses
+from recspark.models.language import CausalLm, Continued, MaskedLm, NewBert, NewGpt2, base_of, block_losses
 from recspark.models.vocabulary import WordPiece
 from recspark.training.language_lesson import LanguageLesson
 from recspark.training.reader import Step
@@ -93,6 +94,43 @@ def test_a_block_costs_the_same_whatever_it_is_padded_with(tokenizer, start):
         together = block_losses(model, [one, other], want, torch.device("cpu"))
         alone = [block_losses(model, [r], [w], torch.device("cpu"))[0] for r, w in zip((one, other), want, strict=True)]
     torch.testing.assert_close(together, torch.stack(alone))
+
+
+@pytest.mark.parametrize(
+    "start", [NewBert(layers=1, hidden_size=8, heads=2), NewGpt2(layers=1, hidden_size=8, heads=2)]
+)
+def test_the_head_reads_only_the_four_tokens_that_are_wanted_with_the_same_losses_and_slopes(tokenizer, start):
+    model = start.make(tokenizer, start.kind == "bert", 16, 0).eval()
+    read = [np.array([2, 7, 8, 3]), np.array([2, 9, 3, 7, 8, 9, 10, 3]), np.array([2, 3])]
+    want = [np.array([-100, 7, -100, -100]), np.array([-100, 9, -100, 7, 8, -100, -100, -100]), np.array([-100, -100])]
+    seen, found = [], []
+    model.get_output_embeddings().register_forward_hook(lambda m, args, out: seen.append(out.shape[:-1].numel()))
+    for base in (None, base_of(model)):
+        model.zero_grad()
+        losses = block_losses(model, read, want, torch.device("cpu"), base)
+        losses.sum().backward()
+        found.append([losses.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert seen[-2:] == [24, 4]
+    assert found[0][0][2] == 0
+    for plain, less in zip(*found, strict=True):
+        torch.testing.assert_close(plain, less)
+
+
+def test_a_head_that_looks_at_the_text_around_gets_all_of_it(tokenizer):
+    class Summed(torch.nn.Module):
+        """Its head reads the sum of a text's states."""
+
+        def __init__(self):
+            super().__init__()
+            self.base_model = BertModel(
+                BertConfig(vocab_size=60, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+            )
+
+        def forward(self, **texts):
+            states = self.base_model(**texts).last_hidden_state
+            return SimpleNamespace(logits=states.sum(1, keepdim=True).expand_as(states))
+
+    assert base_of(Summed()) is None
 
 
 def test_a_new_model_is_the_same_for_the_same_seed(tokenizer):
