@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from recspark.config import Settings
 from recspark.models.encoder import PRETRAINED, EncoderConfig
+from recspark.models.language import Continued
 from recspark.session import SparkSettings
 from recspark.stages import candidates, embed, evaluate, factorize, finetune, preprocess, pretrain, publish, search
 from recspark.stages.candidates import CandidatesConfig
@@ -54,6 +55,16 @@ class Deployment(Settings):
         if self.encoder.path != PRETRAINED and self.pretrain is not None:
             raise ValueError(
                 "encoder.path is set, so nothing would read the model that pretrain makes: leave out one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _new_model_reads_whole_texts(self) -> "Deployment":
+        if self.pretrain is None or isinstance(self.pretrain.start, Continued):
+            return self
+        if (longest := self.encoder.max_length) > (positions := self.pretrain.start.positions):
+            raise ValueError(
+                f"encoder.max_length is {longest}, more than the {positions} of pretrain.start.positions: raise these, or lower it"
             )
         return self
 

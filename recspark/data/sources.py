@@ -106,7 +106,7 @@ def spark_errors(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def file_errors() -> Iterator[None]:
+def file_errors(where: str) -> Iterator[None]:
     """A raw file that turns out broken while rows are read becomes a UserError; any other failure passes as it is."""
     try:
         yield
@@ -115,7 +115,7 @@ def file_errors() -> Iterator[None]:
         if not lines:
             raise
         found = lines[0].rpartition("] ")[2].partition(" SQLSTATE")[0].strip()
-        raise UserError(f"preprocess: {found} {root_cause(error)}") from error
+        raise UserError(f"{where}: {found} {root_cause(error)}") from error
 
 
 def root_cause(error: Exception) -> str:

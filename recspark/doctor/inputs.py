@@ -119,7 +119,7 @@ def deny_list(checkup: Checkup) -> str:
 
 def opened(checkup: Checkup, name: str, table: RawTable, frame: DataFrame, columns: list[str]) -> str:
     """Reads a first row; UserError without one."""
-    with file_errors():
+    with file_errors(f"preprocess.{name}"):
         if frame.first() is None:
             raise UserError(f"preprocess.{name}: {table.path or 'sql'} has no rows")
     checkup.frames[name] = frame

@@ -93,7 +93,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     Raises UserError for whatever the user has to mend.
     """
     settings = config.preprocess
-    with ExitStack() as stack, file_errors():
+    with ExitStack() as stack, file_errors("preprocess"):
 
         def keep(frame: DataFrame) -> DataFrame:
             """In memory, and on disk beyond it, until the stage ends: raw data are read and judged once."""

@@ -98,7 +98,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     if date := date_that_will_do(lake, settings.refresh_days, recipe):
         log.info("  the model pretrained of %s was made with these settings and stays", date)
         return
-    with ExitStack() as stack, file_errors():
+    with ExitStack() as stack, file_errors("pretrain"):
         texts = read_texts(spark, config).persist()
         stack.callback(texts.unpersist)
         if not (count := texts.count()):

@@ -70,7 +70,7 @@ def train(spark: SparkSession, lake: Lake, stage: str, job: TrainingJob, setting
     lake.clear_scratch(f"{stage}/status")
     status = lake.scratch(f"{stage}/status")
     with ProgressBar(settings.launcher, settings.num_processes) as bar:
-        launch(spark, settings, partial(train_rank, job), status, bar.show, lake.log_path("ranks.log"))
+        launch(spark, settings, partial(train_rank, job), status, bar.show, lake.log_path(f"ranks-{stage}.log"))
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

@@ -43,14 +43,14 @@ def test_a_table_that_sql_does_not_know_has_a_hint(spark: SparkSession) -> None:
 
 
 def test_only_a_file_that_is_broken_becomes_the_users_error() -> None:
-    with pytest.raises(AnalysisException), file_errors():
+    with pytest.raises(AnalysisException), file_errors("pretrain"):
         raise AnalysisException("another matter")
     broken = AnalysisException(
         "[FAILED_READ_FILE.NO_HINT] Encountered error while reading file a.parquet. SQLSTATE: KD001\n"
         "Caused by: java.lang.RuntimeException: a.parquet is not a Parquet file"
     )
-    said = r"^preprocess: Encountered error while reading file a\.parquet\. .*not a Parquet file"
-    with pytest.raises(UserError, match=said), file_errors():
+    said = r"^pretrain: Encountered error while reading file a\.parquet\. .*not a Parquet file"
+    with pytest.raises(UserError, match=said), file_errors("pretrain"):
         raise broken
 
 

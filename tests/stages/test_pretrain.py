@@ -208,6 +208,12 @@ def test_without_encoder_or_pretrain_there_is_nothing_to_read_the_texts(corpus: 
         base_encoder(corpus.lake, EncoderConfig())
 
 
+def test_a_new_model_with_fewer_positions_than_the_items_texts_is_an_error(corpus: Corpus):
+    sections = {"preprocess": {**corpus.settings}, "pretrain": SETTINGS, "encoder": {"max_length": 600}}
+    with pytest.raises(ConfigError, match=r"encoder.max_length is 600, more than the \d+ of pretrain.start.positions"):
+        parse({"lake": "lake", **sections}, Deployment, [])
+
+
 def test_the_stage_without_its_section_is_an_error(spark: SparkSession, lake: Lake):
     with pytest.raises(UserError, match="the configuration has no section pretrain"):
         pretrain.run(spark, lake, SimpleNamespace(pretrain=None))  # type: ignore[arg-type]
