@@ -1,4 +1,4 @@
-"""`recspark run | show user | show item | search | doctor | version`."""
+"""`recspark run | show user | show item | search | models … | doctor | version`."""
 
 import datetime
 from typing import Annotated
@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 show = typer.Typer(no_args_is_help=True, help="Print what a person would want to see of a user or an item.")
 app.add_typer(show, name="show")
+models = typer.Typer(no_args_is_help=True, help="The versions of the models: list, promote, roll back, read a card.")
+app.add_typer(models, name="models")
 
 ConfigOption = Annotated[str, typer.Option("--config", help="the deployment's YAML")]
 DateOption = Annotated[
@@ -116,6 +118,47 @@ def search(
 
     date = run_date.date() if run_date else None
     raise typer.Exit(guard(lambda: searching.run(config, date, overrides or [], query, user_id, top), False))
+
+
+@models.command("list")
+def list_versions(
+    config: ConfigOption,
+    overrides: SetOption = None,
+    name: Annotated[str, typer.Option("--name", metavar="MODEL", help="whose versions")] = "retriever",
+) -> None:
+    """The versions of a model, the newest first, and which is promoted."""
+    from recspark import versions
+
+    raise typer.Exit(guard(lambda: versions.show_versions(config, overrides or [], name), False))
+
+
+@models.command()
+def promote(version: str, config: ConfigOption, overrides: SetOption = None) -> None:
+    """Make a version of the retriever the one that `embed.retriever: promoted` means."""
+    from recspark import versions
+
+    raise typer.Exit(guard(lambda: versions.promote(config, overrides or [], version), False))
+
+
+@models.command()
+def rollback(config: ConfigOption, overrides: SetOption = None) -> None:
+    """Go back to the version that was promoted before; again to the one before that."""
+    from recspark import versions
+
+    raise typer.Exit(guard(lambda: versions.rollback(config, overrides or []), False))
+
+
+@models.command()
+def card(
+    version: str,
+    config: ConfigOption,
+    overrides: SetOption = None,
+    name: Annotated[str, typer.Option("--name", metavar="MODEL", help="whose version")] = "retriever",
+) -> None:
+    """A version's model card."""
+    from recspark import versions
+
+    raise typer.Exit(guard(lambda: versions.card(config, overrides or [], name, version), False))
 
 
 @app.command()

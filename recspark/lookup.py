@@ -31,14 +31,18 @@ class LakeRoot(config.Settings):
     lake: str
 
 
+def lake_of(config_path: str, overrides: list[str], run_date: datetime.date | None = None) -> Lake:
+    """The deployment's lake, whatever it holds, at a run date (today)."""
+    raw = {name: value for name, value in config.read_yaml(config_path).items() if name == "lake"}
+    return Lake(config.parse(raw, LakeRoot, overrides, config_path).lake, run_date or datetime.date.today())
+
+
 def open_lake(config_path: str, overrides: list[str], run_date: datetime.date | None, table: Table) -> Lake:
     """The deployment's lake at a run date: the given one, or the newest that `table` has.
 
     Raises UserError if the table is not there.
     """
-    raw = {name: value for name, value in config.read_yaml(config_path).items() if name == "lake"}
-    root = config.parse(raw, LakeRoot, overrides, config_path).lake
-    lake = Lake(root, run_date or datetime.date.today())
+    lake = lake_of(config_path, overrides, run_date)
     dates = [date for date in lake.run_dates(table) if lake.has(table, date)]
     if run_date is None and dates:
         lake.run_date = dates[-1]

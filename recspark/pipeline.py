@@ -27,6 +27,7 @@ from recspark.stages.search import SearchConfig
 
 PIPELINE: Sequence[ModuleType] = (pretrain, preprocess, factorize, finetune, embed, candidates, evaluate, publish)
 WHEN_NAMED: Sequence[ModuleType] = (search,)  # after the night's own, if --to, --from or a job says so
+TRAINING: Sequence[ModuleType] = (pretrain, factorize, finetune)  # left out where embed takes a version that is there
 
 
 class Deployment(Settings):

@@ -12,7 +12,8 @@ from recspark import config as configuration
 from recspark import session
 from recspark.exits import guard
 from recspark.lake import Lake
-from recspark.pipeline import STAGES, Deployment
+from recspark.pipeline import STAGES, TRAINING, Deployment, stage_name
+from recspark.stages.versions import TONIGHT, chosen_retriever, keep_card
 from recspark.story import open_log
 
 log = logging.getLogger("recspark")
@@ -35,9 +36,9 @@ def run(request: Request, names: Sequence[str]) -> None:
     earlier stages stay.
     """
     deployment = configuration.load(request.config, Deployment, list(request.overrides))
-    names = [name for name in names if len(names) == 1 or getattr(deployment, name) is not None]
     lake = Lake(deployment.lake, request.run_date, facts={"settings": configuration.dump(deployment, request.config)})
     log_path = open_log(lake, request.verbosity)
+    names = planned(lake, deployment, names)
     spark = session.build(deployment.spark)
     if request.verbosity > 0:
         spark.sparkContext.setLogLevel("WARN")
@@ -54,11 +55,30 @@ def run(request: Request, names: Sequence[str]) -> None:
     log.info("  %-20s %14s %s", "log", "", log_path)
 
 
+def planned(lake: Lake, deployment: Deployment, names: Sequence[str]) -> list[str]:
+    """The stages to run of those that were named: one alone always; of several, not those without a section, nor, before an
+    embed that takes a version of the retriever that is there, those that train.
+
+    Raises UserError if that version is not there.
+    """
+    if len(names) == 1:
+        return list(names)
+    names, choice = [name for name in names if getattr(deployment, name) is not None], deployment.embed.retriever
+    if choice == TONIGHT or "embed" not in names:
+        return names
+    version, idle = chosen_retriever(lake, choice), [stage_name(stage) for stage in TRAINING]
+    left_out = ", ".join(name for name in names if name in idle)
+    log.info(
+        "nothing is trained: embed.retriever is %s, version %s; left out: %s", choice, version.id, left_out or "none"
+    )
+    return [name for name in names if name not in idle]
+
+
 def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: str) -> None:  # type: ignore[no-untyped-def]
     """One stage, with a line before and a line after."""
     stage, before, began = STAGES[name], len(lake.traffic), time.time()
     log.info("[%s] %s: reads %s", position, name, ", ".join(stage.INPUTS), extra={"stage": name, "event": "start"})
-    lake.stage = name
+    lake.begin(name)
     stage.run(spark, lake, deployment)
     spark.catalog.clearCache()
     seconds = time.time() - began
@@ -75,6 +95,8 @@ def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: st
         extra={"stage": name, "event": "end", "rows_in": rows_in, "rows_out": rows_out, "seconds": round(seconds, 3)},
     )
     lake.record_stage(name, rows_in, rows_out, seconds)
+    for model in [n.removeprefix("models/") for n in rows_out if n.startswith("models/")]:
+        keep_card(lake, model, lake.model_of_date(model).id)
 
 
 def submit(stage: str) -> None:

@@ -27,6 +27,7 @@ from recspark.retrieval.queries import QueryTokens, tokenise_queries
 from recspark.show import grid, heading, plain, titles_of
 from recspark.stages.provenance import require_vectors_of
 from recspark.stages.search import SearchConfig, require_whole_catalogue
+from recspark.stages.versions import retriever_behind
 from recspark.tables import ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_VECTORS, Table
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Index:
         """(M,) a user's scores less their mean, in their standard deviations; 0 for a user who scores all items alike."""
         users, items = Lookup(self.lake, USER_VECTORS), Lookup(self.lake, ITEM_VECTORS)
         who = users.known_id("user_id", user_id)
-        _, model_hash = self.lake.read_model("retriever")
+        model_hash = retriever_behind(self.lake, TEXT_VECTORS).content_hash
         for table in (users, items):
             require_vectors_of(self.lake, "search", table.table, model_of(table), model_hash)
         vector = np.array([users.with_id("user_id", who, ["vector"])[0]["vector"]], np.float32)
@@ -172,9 +173,9 @@ def open_index(lake: Lake) -> Index:
 
     Raises UserError if the text vectors are another model's.
     """
-    path, model_hash = lake.read_model("retriever")
-    require_vectors_of(lake, "search", TEXT_VECTORS, model_of(Lookup(lake, TEXT_VECTORS)), model_hash)
-    folder = local_folder(path)
+    version = retriever_behind(lake, TEXT_VECTORS)
+    require_vectors_of(lake, "search", TEXT_VECTORS, model_of(Lookup(lake, TEXT_VECTORS)), version.content_hash)
+    folder = local_folder(version.path)
     return Index(lake, TEXT_VECTORS, folder, max_length_of(folder), query_prefix_of(folder))
 
 

@@ -11,6 +11,7 @@ from pyspark.sql import types as T
 
 from recspark.errors import UserError
 
+ONE_MODEL = ("model_hash",)  # vectors of two models, or lists made from them, never share a run date
 SPLITS = ("train", "valid", "test", "history", "masked")
 
 
@@ -26,13 +27,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: a folder of the lake, a sub-folder a run date. `key` is unique within a run date."""
+    """One table: a folder of the lake, a sub-folder a run date. Within one, `key` is unique, and a `constant` column has one value."""
 
     name: str
     meaning: str
     columns: tuple[Column, ...]
     key: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()  # columns that sub-folders of a run date stand for
+    constant: tuple[str, ...] = ()
 
     @property
     def column_names(self) -> list[str]:
@@ -122,9 +124,14 @@ BASE_TEXT_VECTORS = Table(
     "Vectors of distinct texts under the encoder as it came.",
     _TEXT_VECTOR_COLUMNS,
     key=("text_hash",),
+    constant=ONE_MODEL,
 )
 TEXT_VECTORS = Table(
-    "text_vectors", "Vectors of distinct texts under the fine-tuned encoder.", _TEXT_VECTOR_COLUMNS, key=("text_hash",)
+    "text_vectors",
+    "Vectors of distinct texts under the fine-tuned encoder.",
+    _TEXT_VECTOR_COLUMNS,
+    key=("text_hash",),
+    constant=ONE_MODEL,
 )
 _STEP_COLUMNS = (
     Column("part", "string", "train, or valid: held out"),
@@ -196,6 +203,7 @@ ITEM_VECTORS = Table(
         Column("model_hash", "string", "content hash of the retriever"),
     ),
     key=("item_id",),
+    constant=ONE_MODEL,
 )
 USER_VECTORS = Table(
     "user_vectors",
@@ -207,6 +215,7 @@ USER_VECTORS = Table(
         Column("model_hash", "string", "content hash of the retriever"),
     ),
     key=("user_id",),
+    constant=ONE_MODEL,
 )
 _LIST_COLUMNS = (
     Column("user_id", "id", "the user"),
@@ -220,6 +229,7 @@ RECOMMENDATIONS = Table(
     "What consumers read: the lists that passed their checks.",
     (*_LIST_COLUMNS, Column("model_hash", "string", "content hash of the retriever")),
     key=("user_id", "rank"),
+    constant=ONE_MODEL,
 )
 SEARCH_RESULTS = Table(
     "search_results",
@@ -234,6 +244,7 @@ SEARCH_RESULTS = Table(
         Column("model_hash", "string", "content hash of the retriever"),
     ),
     key=("query_id", "rank"),
+    constant=ONE_MODEL,
 )
 METRICS = Table(
     "metrics",

@@ -7,8 +7,9 @@ from pyspark.sql import SparkSession
 
 from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
+from recspark.lake.checks import row_hash
 from recspark.lake.folders import exchange, folder_hash
-from recspark.tables import CANDIDATES, TRAINING_LOG
+from recspark.tables import CANDIDATES, TRAINING_LOG, USER_VECTORS
 
 SCHEMA = "user_id string, rank int, item_id string, score float"
 
@@ -84,6 +85,44 @@ def test_a_model_comes_back_with_its_content_hash(lake: Lake, tmp_path: Path):
     path, read = lake.read_model("retriever")
     assert written == read == folder_hash(local_folder(path))
     assert (Path(path) / "sub" / "b.txt").read_text() == "b"
+
+
+def test_rows_in_another_order_and_in_other_files_have_one_fingerprint(spark: SparkSession, lake: Lake):
+    rows = [("u", 1, "a", 0.5), ("u", 2, "b", 0.25), ("v", 1, "a", 0.5)]
+    prints = []
+    for frame in (lists(spark, *rows), lists(spark, *reversed(rows)).repartition(3), lists(spark, *rows[:2])):
+        lake.write(frame, CANDIDATES)
+        prints.append(lake.manifest(CANDIDATES)["fingerprint"])
+    assert prints[0] == prints[1] != prints[2]
+    lake.read(spark, CANDIDATES)
+    lake.write(lists(spark, ("u", 1, "c", 0.5)), CANDIDATES)
+    assert lake.manifest(CANDIDATES)["inputs"]["candidates"]["fingerprint"] == prints[2]
+
+
+def test_maps_count_in_a_fingerprint_whatever_their_order(spark: SparkSession):
+    frames = [spark.sql(f"SELECT map({entries}) AS m") for entries in ("1, 2, 3, 4", "3, 4, 1, 2", "1, 2, 3, 5")]
+    one, other, third = (frame.select(row_hash(frame)).first()[0] for frame in frames)
+    assert one == other != third
+
+
+def test_vectors_of_two_models_in_one_table_are_refused_and_nothing_is_published(spark: SparkSession, lake: Lake):
+    schema = "user_id string, vector array<float>, events bigint, model_hash string"
+    mixed = spark.createDataFrame([("u", [0.5], 1, "old"), ("v", [0.5], 1, "new")], schema)
+    with pytest.raises(UserError, match="user_vectors: model_hash is one in a run date, but the rows hold new and old"):
+        lake.write(mixed, USER_VECTORS)
+    assert not lake.has(USER_VECTORS)
+    lake.write(mixed.where("model_hash = 'new'"), USER_VECTORS)
+    assert lake.manifest(USER_VECTORS)["rows"] == 1
+
+
+def test_a_stage_names_only_what_it_read_itself(spark: SparkSession, lake: Lake):
+    lake.begin("candidates")
+    lake.write(lists(spark, ("u", 1, "a", 0.5)), CANDIDATES)
+    lake.read(spark, CANDIDATES)
+    lake.begin("finetune")
+    lake.write(lists(spark, ("u", 1, "b", 0.5)), CANDIDATES)
+    manifest = lake.manifest(CANDIDATES)
+    assert (manifest["stage"], manifest["inputs"]) == ("finetune", {})
 
 
 def test_an_absent_model_is_one_clear_error(lake: Lake):

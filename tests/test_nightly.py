@@ -84,7 +84,8 @@ def test_the_saved_model_gives_the_same_vectors_elsewhere(night: Night):
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModel, AutoTokenizer
 
-    folder = str(night.lake / "models" / "retriever" / f"run_date={nightly.DATE}")
+    (version,) = (night.lake / "models" / "retriever").glob(f"version={nightly.DATE}-*")
+    folder = str(version)
     items = nightly.read(night.lake, "items").drop_duplicates("text_hash").head(40)
     ours = nightly.read(night.lake, "text_vectors").set_index("text_hash").vector.loc[items.text_hash]
     ours = np.stack(list(ours))

@@ -32,7 +32,12 @@ def test_every_table_says_what_it_and_its_columns_mean():
 
 
 def test_keys_and_folders_are_columns():
-    assert all({*t.key, *t.folders} <= set(t.column_names) for t in TABLES.values())
+    assert all({*t.key, *t.folders, *t.constant} <= set(t.column_names) for t in TABLES.values())
+
+
+def test_no_table_may_hold_rows_of_two_models():
+    assert [t.name for t in TABLES.values() if "model_hash" in t.column_names and "model_hash" not in t.constant] == []
+    assert sum("model_hash" in t.constant for t in TABLES.values()) >= 6
 
 
 def test_the_page_of_the_tables_says_what_the_code_says():

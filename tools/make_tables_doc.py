@@ -10,7 +10,7 @@ What each table of the lake holds; written from `recspark/tables.py` by `python 
 the two together.
 
 Every table is a folder of plain Parquet, `<lake>/<table>/run_date=YYYY-MM-DD/`, with a `_manifest.json` beside the files
-(rows, schema, settings, inputs, code version). A run date appears whole, by one rename, and a second run of the date
+(rows, fingerprint, schema, settings, inputs, code version). A run date appears whole, by one rename, and a second run of the date
 replaces it. `id` stands for the type that the raw data gave: string, any integer, or decimal(p,0). Reading all dates at
 once, `run_date` is one more column. Consumers read `recommendations`; all others are open to them, too, but are the
 stages' own.
@@ -24,9 +24,10 @@ def document() -> str:
     parts = [HEAD]
     for table in TABLES.values():
         key = f" Key: {', '.join(table.key)}." if table.key else ""
+        constant = f" One value a run date: {', '.join(table.constant)}." if table.constant else ""
         folders = f" Sub-folders by {', '.join(table.folders)}." if table.folders else ""
         parts.append(
-            f"\n## {table.name}\n\n{table.meaning}{key}{folders}\n\n| column | type | meaning |\n|---|---|---|\n"
+            f"\n## {table.name}\n\n{table.meaning}{key}{constant}{folders}\n\n| column | type | meaning |\n|---|---|---|\n"
         )
         for column in table.columns:
             null = " (may be null)" if column.nullable else ""

@@ -6,6 +6,13 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 
+def shares_of(items: DataFrame, interactions: DataFrame, splits: Sequence[str], exposed: bool) -> DataFrame:
+    """The items (item_id) with their exposure: 1 for those that nobody has met, and, if not `exposed`, for all."""
+    if not exposed:
+        return items.withColumn("exposure", F.lit(1.0).cast("float"))
+    return items.join(exposure(interactions, splits), "item_id", "left").na.fill(1.0, ["exposure"])
+
+
 def exposure(interactions: DataFrame, splits: Sequence[str]) -> DataFrame:
     """(item_id, exposure float): the share of the users whose last event is not before the day (UTC) of the item's first.
 

@@ -31,6 +31,7 @@ CHECKS: tuple[tuple[str, Callable[[Checkup], str]], ...] = (
     ("arrow", cluster.arrow),
     ("lake", inputs.lake),
     ("encoder", inputs.encoder),
+    ("retriever", inputs.retriever),
     ("interactions", inputs.interactions),
     ("items", inputs.items),
     ("users", inputs.users),

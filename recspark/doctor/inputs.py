@@ -12,6 +12,7 @@ from recspark.data.sources import RawTable, file_errors, source_views
 from recspark.doctor.checkup import Checkup
 from recspark.errors import UserError
 from recspark.stages.base_encoder import base_encoder
+from recspark.stages.versions import TONIGHT, chosen_retriever, require_factors_of
 
 
 def lake(checkup: Checkup) -> str:
@@ -70,6 +71,16 @@ def encoder(checkup: Checkup) -> str:
         vector = model(*pad([tokens]))[0]
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     return f"{settings.path}: {len(vector)} dimensions, {millions:.1f} million parameters; texts are cut at {settings.max_length} tokens"
+
+
+def retriever(checkup: Checkup) -> str:
+    """The version that embed will take, whole, with its factor tables; the one that finetune will make needs no check."""
+    choice = checkup.deployment.embed.retriever
+    if choice == TONIGHT:
+        return "tonight's, as finetune will make it"
+    version = chosen_retriever(checkup.lake, choice)
+    require_factors_of(checkup.lake, "embed", version)
+    return f"version {version.id}, by embed.retriever: {choice}; nothing will be trained"
 
 
 def interactions(checkup: Checkup) -> str:

@@ -95,6 +95,7 @@ class ReportFacts:
     run_date: str
     written_at: str
     model_hash: str
+    retriever_version: str  # empty if the vectors name none
     metrics: pd.DataFrame
     training: pd.DataFrame
     lists: Lists

@@ -2,7 +2,7 @@
 
     <root>/<table>/run_date=2026-11-24/part-….parquet     what SQL reads; appears whole, by one rename
     <root>/<table>/run_date=2026-11-24/_manifest.json     rows, schema, settings, inputs, code version, seconds
-    <root>/models/<name>/run_date=2026-11-24/             a model's folder, with a manifest of the same kind
+    <root>/models/<name>/version=2026-11-24-1a2b3c4d/     a model's folder, with a manifest of the same kind; it stays (registry.py)
     <root>/_scratch/run_date=2026-11-24/<name>/           work in progress: staging, checkpoints; nobody reads it
 
 The root is a local folder or a URI that pyarrow knows (hdfs://, s3://, gs://). On object stores a rename is not atomic;
@@ -14,6 +14,7 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from pyspark.sql import DataFrame, SparkSession
 from recspark import __version__
 from recspark.errors import UserError
 from recspark.lake.checks import verify_rows
-from recspark.lake.folders import MANIFEST, exchange, folder_hash, local_folder
+from recspark.lake.files import Files
+from recspark.lake.folders import MANIFEST, folder_hash, local_folder
+from recspark.lake.registry import Registry, Version, version_id
 from recspark.tables import Table, check
 
 __all__ = ["Lake", "Traffic", "local_folder"]
@@ -38,42 +41,34 @@ class Traffic:
     name: str
     rows: int | None
     path: str
+    fingerprint: str = ""  # of a table's rows, or a model's content hash
 
 
 @dataclass
-class Lake:
+class Lake(Files):
     """Reads and publishes the tables and models of one run date.
 
     `facts` (settings, stage) go into the manifest of everything written; `traffic` records what was read and written.
     """
 
-    root: str
     run_date: datetime.date
     facts: dict[str, Any] = field(default_factory=dict)
     traffic: list[Traffic] = field(default_factory=list)
     stage: str = ""
+    stage_began: int = 0  # what was in the traffic before the stage
 
-    def __post_init__(self) -> None:
-        if "://" not in self.root:
-            self.root = str(Path(self.root).absolute())
-        self.fs, self.base = pafs.FileSystem.from_uri(self.root)
+    def begin(self, stage: str) -> None:
+        """From here on, what is read and written is the stage's."""
+        self.stage, self.stage_began = stage, len(self.traffic)
 
     # ---- paths
 
     def _partition(self, name: str, run_date: datetime.date | None = None) -> str:
         return f"{name}/run_date={run_date or self.run_date}"
 
-    def path(self, relative: str) -> str:
-        """A path under the root, as Spark wants it."""
-        return f"{self.root}/{relative}"
-
     def table_path(self, table: Table, run_date: datetime.date | None = None) -> str:
         """Where one run date of a table lies."""
         return self.path(self._partition(table.name, run_date))
-
-    def model_path(self, name: str, run_date: datetime.date | None = None) -> str:
-        """Where one run date of a model lies."""
-        return self.path(self._partition(f"models/{name}", run_date))
 
     def scratch(self, name: str) -> str:
         """A folder for work in progress of this run date; made if need be."""
@@ -83,7 +78,7 @@ class Lake:
 
     def clear_scratch(self, name: str) -> None:
         """Remove a scratch folder."""
-        self._delete(f"_scratch/run_date={self.run_date}/{name}")
+        self.delete(f"_scratch/run_date={self.run_date}/{name}")
 
     def log_path(self, name: str) -> str:
         """A local file for this run date's logs; its folder is made. With a remote lake, in the working directory's logs/."""
@@ -97,47 +92,39 @@ class Lake:
 
     def run_dates(self, table: Table) -> list[datetime.date]:
         """Dates that a table has, oldest first."""
-        return self._dates(table.name)
-
-    def model_dates(self, name: str) -> list[datetime.date]:
-        """Dates of which a model is there, oldest first."""
-        return [date for date in self._dates(f"models/{name}") if self.has_model(name, date)]
-
-    def _dates(self, folder: str) -> list[datetime.date]:
-        selector = pafs.FileSelector(f"{self.base}/{folder}", allow_not_found=True)
-        names = [i.base_name for i in self.fs.get_file_info(selector)]
-        return sorted(datetime.date.fromisoformat(n[9:]) for n in names if re.fullmatch(r"run_date=\d{4}-\d\d-\d\d", n))
+        names = self.names(table.name)
+        return [datetime.date.fromisoformat(n[9:]) for n in names if re.fullmatch(r"run_date=\d{4}-\d\d-\d\d", n)]
 
     # ---- tables
 
     def has(self, table: Table, run_date: datetime.date | None = None) -> bool:
         """Whether the table of the run date is there, whole."""
-        return self._exists(f"{self._partition(table.name, run_date)}/{MANIFEST}")
+        return self.exists(f"{self._partition(table.name, run_date)}/{MANIFEST}")
 
     def read(self, spark: SparkSession, table: Table, run_date: datetime.date | None = None) -> DataFrame:
         """The table of the run date, checked.
 
         Raises UserError if it is not there or has other columns.
         """
-        rows, path = self.manifest(table, run_date)["rows"], self.table_path(table, run_date)
-        self.traffic.append(Traffic("read", table.name, rows, path))
+        manifest, path = self.manifest(table, run_date), self.table_path(table, run_date)
+        self.traffic.append(Traffic("read", table.name, manifest["rows"], path, manifest.get("fingerprint", "")))
         return check(spark.read.parquet(path), table)
 
     def write(self, df: DataFrame, table: Table, **about: Any) -> DataFrame:
         """Stage the frame, check its rows, then put it in the place of the table's run date by one rename.
 
-        about: goes into the manifest. Returns what was written, read back. Raises UserError if columns, nulls or the key
-        break the table's contract; nothing is published then.
+        about: goes into the manifest. Returns what was written, read back. Raises UserError if columns, nulls, the key
+        or a constant column break the table's contract; nothing is published then.
         """
         began = time.time()
         staged = f"_scratch/run_date={self.run_date}/staging/{table.name}-{uuid.uuid4().hex}"
         check(df, table).write.partitionBy(*table.folders).parquet(self.path(staged))
         written = df.sparkSession.read.schema(check(df, table).schema).parquet(self.path(staged))
-        rows = verify_rows(written, table)
-        schema = written.schema.simpleString()
-        self._put_json(f"{staged}/{MANIFEST}", self._new_manifest(table.name, rows, began, schema=schema, **about))
-        self._publish(staged, self._partition(table.name))
-        self.traffic.append(Traffic("write", table.name, rows, self.table_path(table)))
+        rows, fingerprint = verify_rows(written, table)
+        about |= {"schema": written.schema.simpleString(), "fingerprint": fingerprint}
+        self.write_json(f"{staged}/{MANIFEST}", self._new_manifest(table.name, rows, began, **about))
+        self.publish(staged, self._partition(table.name))
+        self.traffic.append(Traffic("write", table.name, rows, self.table_path(table), fingerprint))
         return check(df.sparkSession.read.parquet(self.table_path(table)), table)
 
     def manifest(self, table: Table, run_date: datetime.date | None = None) -> dict[str, Any]:
@@ -151,61 +138,64 @@ class Lake:
                 f"run the stage that writes it first (recspark run --to …), or give --run-date"
                 + (f"; it has {', '.join(map(str, self.run_dates(table)))}" if self.run_dates(table) else "")
             )
-        return self._get_json(f"{self._partition(table.name, run_date)}/{MANIFEST}")
+        return self.get_json(f"{self._partition(table.name, run_date)}/{MANIFEST}")
 
     # ---- models
 
-    def has_model(self, name: str, run_date: datetime.date | None = None) -> bool:
-        """Whether the model of the run date is there, whole."""
-        return self._exists(f"{self._partition(f'models/{name}', run_date)}/{MANIFEST}")
+    def registry(self, name: str) -> Registry:
+        """All versions of a model."""
+        return Registry(self, name)
+
+    def model_dates(self, name: str) -> list[datetime.date]:
+        """Dates of which a model is there, oldest first."""
+        return self.registry(name).dates()
 
     def write_model(self, name: str, folder: str | Path, **about: Any) -> str:
-        """Publish a local folder as the model of the run date, `about` in its manifest; returns its content hash."""
-        began = time.time()
-        content = folder_hash(Path(folder))
+        """Publish a local folder as a version of the model, the run date's from now on; returns its content hash.
+
+        about: goes into the manifest. Earlier versions of the run date stay.
+        """
+        began, content = time.time(), folder_hash(Path(folder))
+        version = version_id(self.run_date, content)
         staged = f"_scratch/run_date={self.run_date}/staging/model-{name}-{uuid.uuid4().hex}"
         self.put_folder(folder, self.path(staged))
-        self._put_json(f"{staged}/{MANIFEST}", self._new_manifest(name, None, began, content_hash=content, **about))
-        self._publish(staged, self._partition(f"models/{name}"))
-        self.traffic.append(Traffic("write", f"models/{name}", None, self.model_path(name)))
+        about |= {"version": version, "content_hash": content}
+        self.write_json(f"{staged}/{MANIFEST}", self._new_manifest(name, None, began, **about))
+        place = self.registry(name).place(version)
+        self.publish(staged, place)
+        self.traffic.append(Traffic("write", f"models/{name}", None, self.path(place), content))
         return content
 
-    def put_folder(self, folder: str | Path, path: str) -> None:
-        """Copy a local folder's files to a path under the root."""
-        fs, base = pafs.FileSystem.from_uri(path)
-        fs.create_dir(base, recursive=True)
-        pafs.copy_files(str(Path(folder).absolute()), base, destination_filesystem=fs)
-
     def read_model(self, name: str, run_date: datetime.date | None = None) -> tuple[str, str]:
-        """(path, content hash) of a model; `local_folder` brings the path to this machine.
+        """(path, content hash) of a run date's model; `local_folder` brings the path to this machine.
 
         Raises UserError if it is not there.
         """
-        manifest = self.model_manifest(name, run_date)
-        self.traffic.append(Traffic("read", f"models/{name}", None, self.model_path(name, run_date)))
-        return self.model_path(name, run_date), manifest["content_hash"]
+        return self.read_version(name, self.model_of_date(name, run_date))
 
-    def model_manifest(self, name: str, run_date: datetime.date | None = None) -> dict[str, Any]:
-        """The manifest of a model's run date.
+    def read_version(self, name: str, version: Version) -> tuple[str, str]:
+        """As `read_model`, of a version."""
+        self.traffic.append(Traffic("read", f"models/{name}", None, version.path, version.content_hash))
+        return version.path, version.content_hash
 
-        Raises UserError if it is not there.
+    def model_of_date(self, name: str, run_date: datetime.date | None = None) -> Version:
+        """The version of a model that was written last for a run date.
+
+        Raises UserError if there is none.
         """
-        if not self.has_model(name, run_date):
+        found = self.registry(name).of_date(run_date or self.run_date)
+        if found is None:
             raise UserError(
                 f"model {name} of run date {run_date or self.run_date} is not in the lake {self.root}; run the stage that writes it first"
             )
-        return self._get_json(f"{self._partition(f'models/{name}', run_date)}/{MANIFEST}")
+        return found
 
-    # ---- files for people
+    def model_manifest(self, name: str, run_date: datetime.date | None = None) -> Mapping[str, Any]:
+        """The manifest of a run date's model.
 
-    def write_file(self, relative: str, text: str) -> str:
-        """Put one text file (a report, a log) at a path under the root, whole or not at all; returns the path."""
-        temporary = f"{self.base}/{relative}.{uuid.uuid4().hex}.tmp"
-        self.fs.create_dir(f"{self.base}/{relative}".rpartition("/")[0], recursive=True)
-        with self.fs.open_output_stream(temporary) as stream:
-            stream.write(text.encode())
-        self.fs.move(temporary, f"{self.base}/{relative}")
-        return self.path(relative)
+        Raises UserError if it is not there.
+        """
+        return self.model_of_date(name, run_date).manifest
 
     # ---- beneath
 
@@ -218,53 +208,22 @@ class Lake:
 
     def stage_records(self) -> dict[str, dict[str, Any]]:
         """What `record_stage` kept of this run date, by stage."""
-        selector = pafs.FileSelector(f"{self.base}/logs/run_date={self.run_date}", allow_not_found=True)
-        names = [i.base_name for i in self.fs.get_file_info(selector)]
-        files = [n for n in names if n.startswith("stage-") and n.endswith(".json")]
-        records = [self._get_json(f"logs/run_date={self.run_date}/{n}") for n in sorted(files)]
+        folder = f"logs/run_date={self.run_date}"
+        files = [n for n in self.names(folder) if n.startswith("stage-") and n.endswith(".json")]
+        records = [self.get_json(f"{folder}/{name}") for name in files]
         return {r["stage"]: r for r in records}
 
     def _new_manifest(self, name: str, rows: int | None, began: float, **more: Any) -> dict[str, Any]:
-        reads = {t.name: t.path for t in self.traffic if t.action == "read"}
+        read = [t for t in self.traffic[self.stage_began :] if t.action == "read"]
         return {
             "name": name,
             "run_date": str(self.run_date),
             "rows": rows,
-            "written_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "written_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
             "seconds": round(time.time() - began, 3),
             "code_version": __version__,
             "stage": self.stage,
-            "inputs": reads,
+            "inputs": {t.name: {"path": t.path, "rows": t.rows, "fingerprint": t.fingerprint} for t in read},
             **more,
             **self.facts,
         }
-
-    def _publish(self, staged: str, final: str) -> None:
-        """Put a staged folder in its place by one rename; what stood there before goes."""
-        source, target = f"{self.base}/{staged}", f"{self.base}/{final}"
-        self.fs.create_dir(target.rpartition("/")[0], recursive=True)
-        if not self._exists(final):
-            self.fs.move(source, target)
-            return
-        if isinstance(self.fs, pafs.LocalFileSystem) and exchange(source, target):
-            self._delete(staged)
-            return
-        old = f"{source}-old"
-        self.fs.move(target, old)
-        self.fs.move(source, target)
-        self.fs.delete_dir(old)
-
-    def _exists(self, relative: str) -> bool:
-        return self.fs.get_file_info(f"{self.base}/{relative}").type != pafs.FileType.NotFound
-
-    def _delete(self, relative: str) -> None:
-        if self._exists(relative):
-            self.fs.delete_dir(f"{self.base}/{relative}")
-
-    def _get_json(self, relative: str) -> dict[str, Any]:
-        with self.fs.open_input_stream(f"{self.base}/{relative}") as stream:
-            return json.loads(stream.read())
-
-    def _put_json(self, relative: str, value: dict[str, Any]) -> None:
-        with self.fs.open_output_stream(f"{self.base}/{relative}") as stream:
-            stream.write(json.dumps(value, indent=2, default=str).encode())

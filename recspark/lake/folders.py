@@ -23,12 +23,14 @@ def exchange(a: str, b: str) -> bool:
     return renameat2(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE) == 0
 
 
-def folder_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's files, manifests left out."""
+def folder_hash(folder: str | Path) -> str:
+    """SHA-256 over the names and contents of a folder's files, manifests left out. folder: a local path, or a URI."""
+    fs, base = pafs.FileSystem.from_uri(str(folder) if "://" in str(folder) else str(Path(folder).absolute()))
+    found = [i for i in fs.get_file_info(pafs.FileSelector(base, recursive=True)) if i.type == pafs.FileType.File]
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
-        digest.update(str(path.relative_to(folder)).encode() + b"\0")
-        with path.open("rb") as stream:
+    for path in sorted(i.path for i in found if i.base_name != MANIFEST):
+        digest.update(path.removeprefix(f"{base}/").encode() + b"\0")
+        with fs.open_input_stream(path, compression=None) as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
 

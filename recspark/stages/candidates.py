@@ -14,6 +14,7 @@ from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.session import task_threads
 from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend, seen_positions
+from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
 from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, USER_VECTORS, is_id_type
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     items, users = lake.read(spark, ITEM_VECTORS), lake.read(spark, USER_VECTORS)
     interactions = lake.read(spark, INTERACTIONS)
     require_one_model(items, users)
+    version = vectors_version(lake, "candidates")
 
     ranked = items.select("item_id", "vector")
     if settings.deny is not None:
@@ -60,12 +62,12 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         settings,
         task_threads(spark),
     )
-    lake.write(lists, CANDIDATES)
+    lake.write(lists, CANDIDATES, **{RETRIEVER_VERSION: version})
     lake.clear_scratch("candidates")
 
 
 def require_one_model(items: DataFrame, users: DataFrame) -> None:
-    """UserError unless both tables have rows, of one model and one vector length."""
+    """UserError unless both tables have rows, of one model and one vector length. A row tells of all: model_hash is constant."""
     found = {}
     for name, frame in (("item_vectors", items), ("user_vectors", users)):
         row = frame.select("model_hash", F.size("vector").alias("size")).first()

@@ -6,6 +6,9 @@ is judged on the candidates table itself.
 Who is judged: users with a test item that counts, and something before it to recommend from (train, valid or history). A
 test item counts if it is in the catalogue and the user has not had it before. On the slices warm (items with a training
 interaction) and cold (without one), both the relevant items and the items ranked are those of the slice.
+
+`text_before` is what the factorization's map of the text says of tonight's items, so it is left out where the retriever was trained
+on another night.
 """
 
 import logging
@@ -23,10 +26,13 @@ from recspark.data.catalogue import Catalogue, write_catalogue
 from recspark.errors import UserError
 from recspark.evaluation.baselines import Als, Baseline, Popularity, Vectors
 from recspark.evaluation.metrics import coverage
-from recspark.lake import Lake
+from recspark.lake import Lake, local_folder
+from recspark.models.factors import FactorSettings
+from recspark.models.retriever import load_head
 from recspark.session import task_threads
 from recspark.stages.judge import SLICES, Evaluation, Trial, Verdict, columns, judge_lists
 from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend_trials, seen_positions
+from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version, keep_metrics, vectors_version
 from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_FACTORS, ITEM_VECTORS, METRICS, USER_VECTORS
 
 if TYPE_CHECKING:
@@ -85,7 +91,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     settings = config.evaluate
     lake.clear_scratch("evaluate")
     scratch = lake.scratch("evaluate")
-    interactions, items, factors = (lake.read(spark, table) for table in (INTERACTIONS, ITEM_VECTORS, ITEM_FACTORS))
+    interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEM_VECTORS)
+    version = borrowed_version(lake, "evaluate")
+    factors = lake.read(spark, ITEM_FACTORS) if version is None else None
     candidates, user_vectors = lake.read(spark, CANDIDATES), lake.read(spark, USER_VECTORS)
     require_lengths(settings, config.candidates.top_k, items.count())
     if interactions.where("split = 'test'").first() is None:
@@ -104,10 +112,11 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     truth, seen = truth_and_seen(interactions, catalogue, config.seed, scratch)
 
     judged = truth.select("user_id").distinct()
-    fold_in = history_folding(interactions.join(judged, "user_id", "left_semi"), config, scratch)
+    solve = config.factorize if version is None else load_head(local_folder(version.path))[2]
+    fold_in = history_folding(interactions.join(judged, "user_id", "left_semi"), solve, config.embed.blocks, scratch)
     models = [
         *(Model(b.kind, learned[b.kind].users, (f"knows_{b.kind}",), b.slices) for b in settings.baselines),
-        Model("text_before", keep(fold_in(priors(factors)), f"{scratch}/before")),
+        *([Model("text_before", keep(fold_in(priors(factors)), f"{scratch}/before"))] if factors is not None else []),
         Model("text_after", keep(fold_in(priors(items)), f"{scratch}/after")),
         Model("full", user_vectors),
     ]
@@ -124,7 +133,12 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
 
 
 def write_metrics(spark: SparkSession, lake: Lake, rows: list[tuple]) -> None:
-    lake.write(spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in METRICS.columns)), METRICS)
+    """The table, and, for the registry, the same rows beside the version of the retriever that they judge."""
+    version = vectors_version(lake, "evaluate")
+    frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in METRICS.columns))
+    lake.write(frame, METRICS, **{RETRIEVER_VERSION: version})
+    if version is not None:
+        keep_metrics(lake, version, [dict(zip(METRICS.column_names, row, strict=True)) for row in rows])
 
 
 def priors(items: DataFrame) -> DataFrame:
@@ -132,12 +146,12 @@ def priors(items: DataFrame) -> DataFrame:
     return items.select("item_id", F.col("prior").alias("vector"), "interactions", "exposure")
 
 
-def history_folding(interactions: DataFrame, config: "Deployment", scratch: str) -> FoldIn:
+def history_folding(interactions: DataFrame, settings: FactorSettings, blocks: int, scratch: str) -> FoldIn:
     """Folds the users of these interactions in over any item vectors, as embed does over its own."""
     pairs = keep(solves.interaction_pairs(interactions, solves.FOLDED), f"{scratch}/pairs")
 
     def fold_in(item_vectors: DataFrame) -> DataFrame:
-        return solves.fold_in(pairs, item_vectors, config.factorize, config.embed.blocks, f"{scratch}/fold_in")
+        return solves.fold_in(pairs, item_vectors, settings, blocks, f"{scratch}/fold_in")
 
     return fold_in
 
@@ -148,9 +162,9 @@ def kept(vectors: Vectors, path: str) -> Vectors:
 
 
 def catalogue_columns(
-    items: DataFrame, factors: DataFrame, interactions: DataFrame, learned: dict[str, Vectors]
+    items: DataFrame, factors: DataFrame | None, interactions: DataFrame, learned: dict[str, Vectors]
 ) -> DataFrame:
-    """A row an item: its vector under every model, what each baseline knows, its slice, and how many users have it in train."""
+    """A row an item: its vector under every model (text_before's from `factors`, if given), what each baseline knows, its slice, and how many users have it in train."""
     train = interactions.where("split = 'train'").groupBy("item_id").agg(F.count_distinct("user_id").alias("having"))
     warm = F.col("interactions") > 0
     frame = items.select(
@@ -160,7 +174,8 @@ def catalogue_columns(
         warm.alias("warm"),
         (~warm).alias("cold"),
     )
-    frame = frame.join(factors.select("item_id", F.col("prior").alias("text_before")), "item_id", "left")
+    if factors is not None:
+        frame = frame.join(factors.select("item_id", F.col("prior").alias("text_before")), "item_id", "left")
     frame = frame.join(train, "item_id", "left").withColumn("having", F.coalesce("having", F.lit(0)))
     for kind, vectors in learned.items():
         first = vectors.items.select(F.size("vector").alias("size")).first()

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from recspark.data import solves
 from recspark.data.blocks import Links, Side, from_blocks, keep
-from recspark.data.exposure import exposure
+from recspark.data.exposure import shares_of
 from recspark.data.priors import TextPrior
 from recspark.errors import UserError
 from recspark.lake import Lake
@@ -59,9 +59,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     pairs = solves.interaction_pairs(interactions, solves.LEARNED)
     base = text_vectors(spark, lake, BASE_TEXT_VECTORS, items, encoder, tokens["encoder"])
 
-    shares = items.select("item_id")
-    if settings.exposure:
-        shares = shares.join(exposure(interactions, solves.LEARNED), "item_id", "left").na.fill(1.0, ["exposure"])
+    shares = shares_of(items.select("item_id"), interactions, solves.LEARNED, settings.exposure)
     links = Links(pairs, shares, settings.blocks, scratch)
     if not links.users.rows:
         raise UserError(

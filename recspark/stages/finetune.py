@@ -20,7 +20,6 @@ from recspark.lake import Lake, local_folder
 from recspark.models.retriever import Factors, Retriever, save_retriever
 from recspark.stages.base_encoder import base_encoder
 from recspark.stages.provenance import (
-    FACTORS,
     TOKENIZED_BY,
     require_one_factorization,
     require_same_tokens,
@@ -71,7 +70,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     lesson = ItemLesson(settings, base, factors_path)
     job = make_job(lake, "finetune", settings, lesson, TRAINING_EXAMPLES, config.seed, fingerprint)
     train(spark, lake, "finetune", job, settings, settings.adaptation.kind)
-    publish(spark, lake, job, lesson, {TOKENIZED_BY: tokens, FACTORS: factors_hash})
+    publish(spark, lake, job, lesson, {TOKENIZED_BY: tokens})
     lake.clear_scratch("finetune")
 
 

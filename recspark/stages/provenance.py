@@ -13,7 +13,6 @@ from recspark.models.model_folder import content_hash
 from recspark.tables import ITEM_FACTORS, ITEMS, USER_FACTORS, Table
 
 TOKENIZED_BY = "tokenized_by"  # in the manifests of items, text vectors and models
-FACTORS = "factors"  # in the manifest of the model `retriever`
 FACTORIZATION = "factorization"  # in the manifests of the factor tables and of the model `factors`
 
 
@@ -45,20 +44,12 @@ def require_one_factorization(lake: Lake, stage: str) -> None:
         )
 
 
-def require_same_factors(lake: Lake, stage: str) -> None:
-    """UserError if the model `retriever` was fine-tuned on another factorization than this run date has now."""
-    if lake.model_manifest("retriever").get(FACTORS) != lake.model_manifest("factors")["content_hash"]:
-        raise UserError(
-            f"{stage}: the model retriever of run date {lake.run_date} belongs to an earlier factorization; run again from finetune"
-        )
-
-
 def require_vectors_of(lake: Lake, stage: str, table: Table, found: str | None, model_hash: str) -> None:
-    """UserError unless the vectors of a table are there (`found` is the model hash of a row, None of no row) and the retriever's."""
+    """UserError unless the vectors of a table are there (`found` is the model hash of a row, None of no row) and a retriever's."""
     if found is None:
         raise UserError(f"{stage}: table {table.name} of run date {lake.run_date} is empty; run the stage embed again")
     if found != model_hash:
         raise UserError(
-            f"{stage}: {table.name} of run date {lake.run_date} come from another model ({found[:12]}…) than the model retriever "
-            f"of that date ({model_hash[:12]}…); run again from embed"
+            f"{stage}: {table.name} of run date {lake.run_date} come from another model ({found[:12]}…) than the text vectors' "
+            f"({model_hash[:12]}…); run again from embed"
         )

@@ -18,6 +18,7 @@ from recspark.stages.candidates import read_deny_list, require_one_model
 from recspark.stages.list_checks import list_faults
 from recspark.stages.lists import SEEN_SPLITS
 from recspark.stages.report_facts import collect_facts
+from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
 from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, RECOMMENDATIONS, USER_VECTORS
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     if faults:
         raise PublishRefused(lake, faults)
 
-    published = lake.write(recommendations(candidates, users), RECOMMENDATIONS)
+    version = {RETRIEVER_VERSION: vectors_version(lake, "publish")}
+    published = lake.write(recommendations(candidates, users), RECOMMENDATIONS, **version)
     if config.publish.report:
         text = render(collect_facts(spark, lake, config, published))
         path = lake.write_file(f"reports/run_date={lake.run_date}/report.html", text)

@@ -16,7 +16,8 @@ from recspark import __version__
 from recspark.data.solves import FOLDED
 from recspark.evaluation.report import Entry, Example, Histogram, Lists, ReportFacts, StageRecord
 from recspark.lake import Lake
-from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, METRICS, REJECTS, TRAINING_LOG, Table
+from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version
+from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, METRICS, RECOMMENDATIONS, REJECTS, TRAINING_LOG, Table
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -39,8 +40,9 @@ def collect_facts(spark: SparkSession, lake: Lake, config: "Deployment", publish
         run_date=str(lake.run_date),
         written_at=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         model_hash=model["model_hash"] if model else "",
+        retriever_version=lake.manifest(RECOMMENDATIONS).get(RETRIEVER_VERSION) or "",
         metrics=small_table(spark, lake, METRICS),
-        training=small_table(spark, lake, TRAINING_LOG).sort_values("epoch"),
+        training=training_log(spark, lake).sort_values("epoch"),
         lists=describe_lists(published, items, vectors),
         examples=examples(published, interactions, items, config.publish.example_users),
         tokens=whole_number_histogram(tokens),
@@ -61,6 +63,12 @@ def small_table(spark: SparkSession, lake: Lake, table: Table) -> pd.DataFrame:
     """A table of a few hundred rows, whole; without rows if the lake does not have it."""
     found = if_there(spark, lake, table)
     return found.toPandas() if found is not None else pd.DataFrame(columns=table.column_names)
+
+
+def training_log(spark: SparkSession, lake: Lake) -> pd.DataFrame:
+    """The log of the training that made the retriever; without rows where that was another night's."""
+    log = small_table(spark, lake, TRAINING_LOG)
+    return log if borrowed_version(lake, "publish") is None else log.iloc[:0]
 
 
 def reject_counts(rejects: DataFrame | None) -> list[tuple[str, str, int]]:

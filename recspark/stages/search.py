@@ -30,6 +30,7 @@ from recspark.stages.lists import ListSettings, Ranking, blocks_for, id_type, re
 from recspark.stages.provenance import require_vectors_of
 from recspark.stages.queries import QUERIES, prepared, read_queries, require_queries
 from recspark.stages.text_vectors import encode_texts
+from recspark.stages.versions import RETRIEVER, RETRIEVER_VERSION, retriever_behind
 from recspark.tables import ITEM_VECTORS, ITEMS, SEARCH_RESULTS, TEXT_VECTORS, USER_VECTORS
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         )
     lake.clear_scratch("search")
     scratch = lake.scratch("search")
-    path, model_hash = lake.read_model("retriever")
+    path, model_hash = lake.read_version(RETRIEVER, version := retriever_behind(lake, TEXT_VECTORS))
     texts, items = lake.read(spark, TEXT_VECTORS), lake.read(spark, ITEMS)
     require_vectors_of(lake, "search", TEXT_VECTORS, model_of(texts), model_hash)
 
@@ -94,7 +95,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         vectors = beside_preferences(vectors, keep(known, f"{scratch}/users"), catalogue, settings.personal_weight)
     words = index_words(spark, items, catalogue) if settings.bm25_weight else None
     lists = answer(vectors, catalogue, words, settings, task_threads(spark))
-    lake.write(lists.withColumn("model_hash", F.lit(model_hash)), SEARCH_RESULTS)
+    lists = lists.withColumn("model_hash", F.lit(model_hash))
+    lake.write(lists, SEARCH_RESULTS, **{RETRIEVER_VERSION: version.id})
     lake.clear_scratch("search")
 
 

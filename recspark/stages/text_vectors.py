@@ -20,9 +20,15 @@ if TYPE_CHECKING:
 
 
 def text_vectors(
-    spark: SparkSession, lake: Lake, table: Table, items: DataFrame, encoder: EncoderConfig, model_hash: str
+    spark: SparkSession,
+    lake: Lake,
+    table: Table,
+    items: DataFrame,
+    encoder: EncoderConfig,
+    model_hash: str,
+    **about: Any,
 ) -> DataFrame:
-    """Write `table` (text_hash, model_hash, vector) for the distinct texts of the items; returns it.
+    """Write `table` (text_hash, model_hash, vector) for the distinct texts of the items, `about` in its manifest; returns it.
 
     Texts that this table's last run date has under the same model, cut to the same length, are taken from there, not encoded again.
     """
@@ -34,7 +40,7 @@ def text_vectors(
         texts = texts.join(known.select("text_hash"), "text_hash", "left_anti")
     encoded = encode_texts(spark, texts, encoder, model_hash)
     vectors = encoded if known is None else kept.unionByName(encoded)
-    return lake.write(vectors, table, **{TOKENIZED_BY: tokens})
+    return lake.write(vectors, table, **{TOKENIZED_BY: tokens}, **about)
 
 
 def last_vectors(

@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.encoder import EncoderConfig, load_encoder
-from recspark.stages import factorize, provenance
+from recspark.stages import factorize, provenance, versions
 from recspark.stages.text_vectors import text_vectors
 from recspark.tables import BASE_TEXT_VECTORS, ITEM_FACTORS, ITEMS, USER_FACTORS
 from tests.preprocess_world import World
@@ -45,17 +45,31 @@ def test_items_tokenized_for_another_encoder(world: World, tmp_path: Path) -> No
     assert "tokenized by another encoder" in refusal_of_factorize(world, path=str(other))
 
 
-def test_a_retriever_of_an_earlier_factorization(lake: Lake, tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "weights").write_text("1")
-    factors = lake.write_model("factors", tmp_path / "model")
-    lake.write_model("retriever", tmp_path / "model", **{provenance.FACTORS: factors})
-    provenance.require_same_factors(lake, "embed")
+def test_a_retriever_of_another_factorization(lake: Lake, tmp_path: Path) -> None:
+    """The same rows again will do, whoever wrote them; others, or none, will not."""
 
-    (tmp_path / "model" / "weights").write_text("2")
-    lake.write_model("factors", tmp_path / "model")
-    with pytest.raises(UserError, match="belongs to an earlier factorization; run again from finetune"):
-        provenance.require_same_factors(lake, "embed")
+    def factorize_to(users: str, items: str = "items as they were") -> None:
+        for table, fingerprint in ((USER_FACTORS, users), (ITEM_FACTORS, items)):
+            place = f"{table.name}/run_date={lake.run_date}/_manifest.json"
+            lake.write_json(place, {"rows": 1, "fingerprint": fingerprint})
+
+    (tmp_path / "model").mkdir()
+    trained = {"user_factors": {"fingerprint": "as they were"}, "item_factors": {"fingerprint": "items as they were"}}
+    lake.write_model("retriever", tmp_path / "model", inputs=trained)
+    version = lake.model_of_date("retriever")
+    factorize_to("as they were")
+    versions.require_factors_of(lake, "embed", version)
+    factorize_to("others")
+    with pytest.raises(
+        UserError, match=r"needs the table user_factors of run date 2026-01-02 .* another factorization"
+    ):
+        versions.require_factors_of(lake, "embed", version)
+    factorize_to("as they were", "others")
+    with pytest.raises(UserError, match=r"needs the table item_factors"):
+        versions.require_factors_of(lake, "embed", version)
+    lake.delete(USER_FACTORS.name)
+    with pytest.raises(UserError, match=r"the table user_factors of run date 2026-01-02 .* is no longer there"):
+        versions.require_factors_of(lake, "embed", version)
 
 
 def test_factor_tables_of_a_run_that_was_cut_short(spark: SparkSession, lake: Lake, tmp_path: Path) -> None:

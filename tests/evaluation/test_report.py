@@ -67,6 +67,7 @@ def facts() -> ReportFacts:
         run_date="2026-01-02",
         written_at="2026-01-02 03:04 UTC",
         model_hash=BAD,
+        retriever_version=BAD,
         metrics=pd.concat([metrics, odd]),
         training=training,
         lists=Lists(1200, 3600, 50, 25, 10, 5, 36, [(BAD, 600)], histogram),
@@ -103,9 +104,9 @@ def test_bad_text_is_shown_as_text_wherever_it_stands(facts):
     html = render(facts)
     page = Page(html)
     assert "script" not in page.elements
-    # user, two titles and a note, most shown, reject, stage, two tables' names, model hash, settings, a version's two
-    assert page.text.count("<script>alert(1)</script>") == 13
-    assert page.text.count("🎬 שלום") == 13
+    # user, two titles and a note, most shown, reject, stage, two tables' names, version and model hash, settings, a version's two
+    assert page.text.count("<script>alert(1)</script>") == 14
+    assert page.text.count("🎬 שלום") == 14
     assert page.text.count(BAD_MODEL) == 2  # in a plot and in a table
     assert not [name for name, _ in page.attributes if name.startswith("on")]
 

@@ -29,7 +29,7 @@ def run(spark, lake, top_k=10, size=2, **config):
 def fold_by_sum(monkeypatch, users, size):
     """Stand in for the fold-in: a user's vector is the sum of the vectors in the history, so whole numbers stay whole."""
 
-    def folding(interactions, config, scratch):
+    def folding(interactions, settings, blocks, scratch):
         def fold_in(item_vectors):
             vectors = {r.item_id: np.array(r.vector) for r in item_vectors.collect()}
             sums = {}

@@ -1,0 +1,78 @@
+"""Files of a lake by their paths below its root, on any file system that pyarrow knows; each appears whole or not at all."""
+
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from recspark.lake.folders import exchange
+
+
+@dataclass
+class Files:
+    """The root: a local folder or a URI."""
+
+    root: str
+
+    def __post_init__(self) -> None:
+        if "://" not in self.root:
+            self.root = str(Path(self.root).absolute())
+        self.fs, self.base = pafs.FileSystem.from_uri(self.root)
+
+    def path(self, relative: str) -> str:
+        """A path under the root, as Spark wants it."""
+        return f"{self.root}/{relative}"
+
+    def exists(self, relative: str) -> bool:
+        return self.fs.get_file_info(f"{self.base}/{relative}").type != pafs.FileType.NotFound
+
+    def names(self, relative: str) -> list[str]:
+        """What a folder holds, sorted; nothing if it is not there."""
+        selector = pafs.FileSelector(f"{self.base}/{relative}", allow_not_found=True)
+        return sorted(info.base_name for info in self.fs.get_file_info(selector))
+
+    def delete(self, relative: str) -> None:
+        """Remove a folder, if it is there."""
+        if self.exists(relative):
+            self.fs.delete_dir(f"{self.base}/{relative}")
+
+    def get_json(self, relative: str) -> dict[str, Any]:
+        with self.fs.open_input_stream(f"{self.base}/{relative}") as stream:
+            return json.loads(stream.read())
+
+    def write_json(self, relative: str, value: dict[str, Any]) -> str:
+        """As `write_file`."""
+        return self.write_file(relative, json.dumps(value, indent=2, default=str))
+
+    def write_file(self, relative: str, text: str) -> str:
+        """Put one text file (a report, a log) at a path under the root, whole or not at all; returns the path."""
+        temporary = f"{self.base}/{relative}.{uuid.uuid4().hex}.tmp"
+        self.fs.create_dir(f"{self.base}/{relative}".rpartition("/")[0], recursive=True)
+        with self.fs.open_output_stream(temporary) as stream:
+            stream.write(text.encode())
+        self.fs.move(temporary, f"{self.base}/{relative}")
+        return self.path(relative)
+
+    def put_folder(self, folder: str | Path, path: str) -> None:
+        """Copy a local folder's files to a path under the root."""
+        fs, base = pafs.FileSystem.from_uri(path)
+        fs.create_dir(base, recursive=True)
+        pafs.copy_files(str(Path(folder).absolute()), base, destination_filesystem=fs)
+
+    def publish(self, staged: str, final: str) -> None:
+        """Put a staged folder in its place by one rename; what stood there before goes."""
+        source, target = f"{self.base}/{staged}", f"{self.base}/{final}"
+        self.fs.create_dir(target.rpartition("/")[0], recursive=True)
+        if not self.exists(final):
+            self.fs.move(source, target)
+            return
+        if isinstance(self.fs, pafs.LocalFileSystem) and exchange(source, target):
+            self.delete(staged)
+            return
+        old = f"{source}-old"
+        self.fs.move(target, old)
+        self.fs.move(source, target)
+        self.fs.delete_dir(old)
