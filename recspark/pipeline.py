@@ -2,7 +2,7 @@
 
 A stage is a module with `INPUTS` and `OUTPUTS` (names of tables and models), its `Config`, and `run(spark, lake, config)`,
 which reads inputs by name, computes, and writes outputs by name. `config` is the whole Deployment; a stage reads its own
-section, `encoder` and `seed`. A stage whose section is not there (pretrain) is left out.
+section, `encoder` and `seed`. A stage whose section is not there (pretrain, ratings) is left out.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,18 @@ from recspark.config import Settings
 from recspark.models.encoder import PRETRAINED, EncoderConfig
 from recspark.models.language import Continued
 from recspark.session import SparkSettings
-from recspark.stages import candidates, embed, evaluate, factorize, finetune, preprocess, pretrain, publish, search
+from recspark.stages import (
+    candidates,
+    embed,
+    evaluate,
+    factorize,
+    finetune,
+    preprocess,
+    pretrain,
+    publish,
+    ratings,
+    search,
+)
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.embed import EmbedConfig
 from recspark.stages.evaluate import EvaluateConfig
@@ -23,9 +34,20 @@ from recspark.stages.finetune import FinetuneConfig
 from recspark.stages.preprocess import PreprocessConfig
 from recspark.stages.pretrain import PretrainConfig
 from recspark.stages.publish import PublishConfig
+from recspark.stages.ratings import RatingsConfig
 from recspark.stages.search import SearchConfig
 
-PIPELINE: Sequence[ModuleType] = (pretrain, preprocess, factorize, finetune, embed, candidates, evaluate, publish)
+PIPELINE: Sequence[ModuleType] = (
+    pretrain,
+    preprocess,
+    factorize,
+    finetune,
+    embed,
+    ratings,
+    candidates,
+    evaluate,
+    publish,
+)
 WHEN_NAMED: Sequence[ModuleType] = (search,)  # after the night's own, if --to, --from or a job says so
 TRAINING: Sequence[ModuleType] = (pretrain, factorize, finetune)  # left out where embed takes a version that is there
 
@@ -42,6 +64,7 @@ class Deployment(Settings):
     factorize: FactorizeConfig = FactorizeConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     embed: EmbedConfig = EmbedConfig()
+    ratings: RatingsConfig | None = Field(None, description="left out: no ratings are predicted")
     candidates: CandidatesConfig = CandidatesConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()
@@ -66,6 +89,22 @@ class Deployment(Settings):
         if (longest := self.encoder.max_length) > (positions := self.pretrain.start.positions):
             raise ValueError(
                 f"encoder.max_length is {longest}, more than the {positions} of pretrain.start.positions: raise these, or lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_ratings_learns_from(self) -> "Deployment":
+        if self.ratings is None:
+            return self
+        if self.preprocess.interactions.columns.rating is None:
+            raise ValueError(
+                "ratings needs preprocess.interactions.columns.rating, the raw column of ratings; or leave out the section ratings"
+            )
+        there = self.preprocess.users.attributes if self.preprocess.users else {}
+        missing = [name for name in self.ratings.user_features if name not in there]
+        if missing:
+            raise ValueError(
+                f"ratings.user_features names {', '.join(missing)}, which preprocess.users.attributes does not; it has {sorted(there)}"
             )
         return self
 

@@ -217,6 +217,39 @@ USER_VECTORS = Table(
     key=("user_id",),
     constant=ONE_MODEL,
 )
+_RATING_FACTOR_COLUMNS = (
+    Column("ratings", "bigint", "training ratings; with 0 the row is its prior"),
+    Column("bias", "double", "b of this row"),
+    Column("vector", "array<float>", "factors, of length ratings.embedding_size"),
+    Column("prior_bias", "double", "the bias that the features alone predict"),
+    Column("prior", "array<float>", "the factors that the features alone predict"),
+)
+RATING_USER_FACTORS = Table(
+    "rating_user_factors",
+    "Ratings: what is known of every user. A rating is b + b_u + b_i + the vectors' inner product (docs/ratings.md).",
+    (Column("user_id", "id", "the user"), *_RATING_FACTOR_COLUMNS),
+    key=("user_id",),
+)
+RATING_ITEM_FACTORS = Table(
+    "rating_item_factors",
+    "Ratings: what is known of every item.",
+    (Column("item_id", "id", "the item"), *_RATING_FACTOR_COLUMNS),
+    key=("item_id",),
+)
+PREDICTED_RATINGS = Table(
+    "predicted_ratings",
+    "The held-out ratings, and what was predicted from train alone: the last rating of a pair in each split.",
+    (
+        Column("user_id", "id", "the user"),
+        Column("item_id", "id", "the item"),
+        Column("split", "string", "valid or test"),
+        Column("rating", "double", "the given rating"),
+        Column("prediction", "double", "what the model says, within ratings.scale"),
+        Column("by_biases", "double", "what b + b_u + b_i says, fitted with the same ridge and without features"),
+        Column("by_mean", "double", "the mean rating of train"),
+    ),
+    key=("user_id", "item_id", "split"),
+)
 _LIST_COLUMNS = (
     Column("user_id", "id", "the user"),
     Column("rank", "int", "from 1"),
@@ -250,11 +283,15 @@ METRICS = Table(
     "metrics",
     "The evaluation: a value and its 95 % bootstrap interval a model, slice, metric and cut-off.",
     (
-        Column("model", "string", "popularity, als, text_before, text_after, full"),
+        Column(
+            "model", "string", "popularity, als, text_before, text_after, full; ratings, rating_biases, rating_mean"
+        ),
         Column("slice", "string", "all, warm or cold"),
-        Column("metric", "string", "recall, ndcg, map, map_min, mrr, hit_rate, precision, coverage, novelty"),
-        Column("k", "int", "length of the list that is judged"),
-        Column("value", "double", "mean over users (coverage: share of the catalogue)"),
+        Column(
+            "metric", "string", "recall, ndcg, map, map_min, mrr, hit_rate, precision, coverage, novelty; rmse, mae"
+        ),
+        Column("k", "int", "length of the list that is judged; 0 for rmse and mae, which judge no list"),
+        Column("value", "double", "mean over users (coverage: share of the catalogue; rmse, mae: over ratings)"),
         Column("low", "double", "2.5 % of the bootstrap", nullable=True),
         Column("high", "double", "97.5 % of the bootstrap", nullable=True),
         Column("users", "bigint", "users in the mean"),

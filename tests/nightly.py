@@ -17,7 +17,10 @@ from recspark import pipeline
 REPOSITORY = Path(__file__).parent.parent
 MOVIELENS, MINILM = REPOSITORY / ".data" / "ml-100k", REPOSITORY / ".data" / "minilm"
 DATE = "2026-01-02"
-STAGES = tuple(name for name in pipeline.NIGHT if name != "pretrain")  # nothing is pre-trained in these nights
+SECTIONS = pipeline.Deployment.model_fields
+STAGES = tuple(
+    name for name in pipeline.NIGHT if SECTIONS[name].default is not None
+)  # without those that a section asks for
 
 
 def sample_movielens(folder: Path, users: int = 120, least: int = 8) -> None:

@@ -18,6 +18,7 @@ from recspark.lake import Lake, promotions
 from recspark.lake.registry import Registry
 from recspark.pipeline import NIGHT
 from recspark.stages.versions import chosen_retriever, keep_card
+from tests import nightly
 from tests.published_world import deployment
 
 FACTORS = {name: {"path": "", "rows": 1200, "fingerprint": f"of {name}"} for name in ("user_factors", "item_factors")}
@@ -178,7 +179,7 @@ def test_a_night_with_a_version_that_is_there_trains_nothing(lake: Lake, registr
     assert plan("finetune", "embed") == ["embed"]
     assert plan("preprocess", "factorize", "finetune") == ["preprocess", "factorize", "finetune"]
     assert plan("finetune") == ["finetune"]
-    assert runner.planned(lake, deployment(lake), NIGHT) == [name for name in NIGHT if name != "pretrain"]
+    assert runner.planned(lake, deployment(lake), NIGHT) == list(nightly.STAGES)
 
 
 def test_the_doctor_looks_for_the_version_and_its_factor_tables(lake: Lake, registry: Registry):

@@ -28,6 +28,7 @@ def settings(candidates: CandidatesConfig, evaluate: EvaluateConfig | None = Non
         preprocess=SimpleNamespace(allow_no_test=False),
         candidates=candidates,
         evaluate=evaluate,
+        ratings=None,
         embed=EmbedConfig(blocks=2),
         factorize=FactorizeConfig(embedding_size=size),
     )

@@ -44,12 +44,13 @@ class Links:
     """Pairs (user_id, item_id, weight), each (user, item) once, located in blocks; either side is packed when first used.
 
     `items` (item_id, exposure) names all items, also the untouched; without the column, exposure is 1. Users are those of the
-    pairs. Pairs of items that `items` lacks are left out.
+    pairs, or those that `users` (user_id) names. Pairs of items or users that are not named are left out.
     """
 
-    def __init__(self, pairs: DataFrame, items: DataFrame, blocks: int, scratch: str):
+    def __init__(self, pairs: DataFrame, items: DataFrame, blocks: int, scratch: str, users: DataFrame | None = None):
         self.scratch = scratch
-        users = index_ids(pairs.select(F.col("user_id").alias("id")).distinct(), blocks)
+        named = pairs.select("user_id").distinct() if users is None else users
+        users = index_ids(named.select(F.col("user_id").alias("id")), blocks)
         self.user_index = keep(users, f"{scratch}/user_index")
         self.item_index = keep(index_ids(items.withColumnRenamed("item_id", "id"), blocks), f"{scratch}/item_index")
         located = pairs.join(prefixed(self.user_index, "user"), "user_id").join(

@@ -23,7 +23,10 @@ SLICE_TITLES = {
     "cold": "Cold items, never met in training",
 }
 METRICS = ("ndcg", "recall", "map", "map_min", "mrr", "hit_rate", "precision", "coverage", "novelty")
+RATING_METRICS = ("rmse", "mae")
 METRIC_NAMES = {
+    "rmse": "RMSE",
+    "mae": "MAE",
     "ndcg": "nDCG",
     "map": "MAP",
     "map_min": "MAP, min(n, k)",
@@ -138,6 +141,7 @@ def render(facts: ReportFacts) -> str:
         headline=verdict.headline(found),
         slice_plots=slice_plots(facts.metrics),
         metric_tables=metric_tables(facts.metrics),
+        rating_tables=rating_tables(facts.metrics),
         metric_names=METRIC_NAMES,
         loss_plot=loss_plot(facts.training),
         score_plot=histogram_plot(facts.lists.scores, "score", "entries"),
@@ -166,7 +170,7 @@ def metric_tables(metrics: pd.DataFrame) -> list[MetricTable]:
     if metrics.empty:
         return []
     main = verdict.main_k(metrics)
-    ks = sorted({int(k) for k in metrics["k"]}, key=lambda k: (k != main, k))
+    ks = sorted({int(k) for k in metrics["k"] if k > 0}, key=lambda k: (k != main, k))
     return [t for k in ks for name in SLICE_TITLES if (t := metric_table(metrics, name, k)).rows]
 
 
@@ -179,6 +183,24 @@ def metric_table(metrics: pd.DataFrame, slice_name: str, k: int) -> MetricTable:
     order = verdict.scores(metrics, slice_name, verdict.METRIC, k)
     table = [(s.name, [cells.get((s.model, metric)) for metric in shown]) for s in order]
     return MetricTable(SLICE_TITLES[slice_name], k, shown, table, max((s.users for s in order), default=0))
+
+
+def rating_tables(metrics: pd.DataFrame) -> list[MetricTable]:
+    """A table of rmse and mae for each slice in which ratings were predicted."""
+    rows = metrics[metrics["metric"].isin(RATING_METRICS)]
+    return [
+        rating_table(rows[rows["slice"] == name], title)
+        for name, title in SLICE_TITLES.items()
+        if name in set(rows["slice"])
+    ]
+
+
+def rating_table(rows: pd.DataFrame, title: str) -> MetricTable:
+    """One slice, the smallest rmse first."""
+    cells = {(r.model, r.metric): {"value": r.value, "low": r.low, "high": r.high} for r in rows.itertuples()}
+    models = sorted(set(rows["model"]), key=lambda model: (cells[model, "rmse"]["value"], model))
+    table = [(verdict.NAMES.get(m, m), [cells[m, metric] for metric in RATING_METRICS]) for m in models]
+    return MetricTable(title, 0, RATING_METRICS, table, int(rows["users"].max()))
 
 
 def loss_plot(training: pd.DataFrame) -> Markup | None:

@@ -18,6 +18,9 @@ NAMES = {
     "text_before": "text before fine-tuning",
     "text_after": "text after fine-tuning",
     "full": "full model",
+    "ratings": "ratings model",
+    "rating_biases": "biases alone",
+    "rating_mean": "mean of all ratings",
 }
 State = Literal["better", "open", "worse"]
 
@@ -50,8 +53,8 @@ class Finding:
 
 
 def main_k(metrics: pd.DataFrame) -> int:
-    """10 where it was measured, else the shortest length of list."""
-    ks = {int(k) for k in metrics["k"]}
+    """10 where it was measured, else the shortest length of list. k 0 judges no list."""
+    ks = {int(k) for k in metrics["k"] if k > 0}
     return 10 if 10 in ks else min(ks)
 
 

@@ -8,7 +8,7 @@ test item counts if it is in the catalogue and the user has not had it before. O
 interaction) and cold (without one), both the relevant items and the items ranked are those of the slice.
 
 `text_before` is what the factorization's map of the text says of tonight's items, so it is left out where the retriever was trained
-on another night.
+on another night. Where ratings are predicted, their errors stand beside, with k 0 (`rating_judge`).
 """
 
 import logging
@@ -30,15 +30,33 @@ from recspark.lake import Lake, local_folder
 from recspark.models.factors import FactorSettings
 from recspark.models.retriever import load_head
 from recspark.session import task_threads
+from recspark.stages import rating_judge
 from recspark.stages.judge import SLICES, Evaluation, Trial, Verdict, columns, judge_lists
 from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend_trials, seen_positions
 from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version, keep_metrics, vectors_version
-from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_FACTORS, ITEM_VECTORS, METRICS, USER_VECTORS
+from recspark.tables import (
+    CANDIDATES,
+    INTERACTIONS,
+    ITEM_FACTORS,
+    ITEM_VECTORS,
+    METRICS,
+    PREDICTED_RATINGS,
+    RATING_ITEM_FACTORS,
+    USER_VECTORS,
+)
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-INPUTS = ("interactions", "item_factors", "item_vectors", "user_vectors", "candidates")
+INPUTS = (
+    "interactions",
+    "item_factors",
+    "item_vectors",
+    "user_vectors",
+    "candidates",
+    "rating_item_factors",
+    "predicted_ratings",
+)
 OUTPUTS = ("metrics",)
 PUBLISHED = Trial("full", "all")  # judged on the candidates table
 SHOWN = ("ndcg", "recall", "map")  # in the table that is logged
@@ -126,10 +144,21 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     train_users = interactions.where("split = 'train'").select("user_id").distinct().count()
     evaluation = Evaluation(trials, catalogue, settings.ks, settings.replicates, train_users)
     rows = metric_rows(evaluation, judge_lists(lists, truth, evaluation, blocks))
+    errors = rating_errors(spark, lake, config, blocks)
 
-    write_metrics(spark, lake, rows)
+    write_metrics(spark, lake, rows + errors)
     lake.clear_scratch("evaluate")
     logger.info("%s", readable(rows, settings.ks[0]))
+    if errors:
+        logger.info("%s", rating_judge.readable(errors))
+
+
+def rating_errors(spark: SparkSession, lake: Lake, config: "Deployment", blocks: int) -> list[tuple]:
+    """Rows of the metrics table for the predicted ratings, where the configuration has any."""
+    if config.ratings is None:
+        return []
+    predicted, items = lake.read(spark, PREDICTED_RATINGS), lake.read(spark, RATING_ITEM_FACTORS)
+    return rating_judge.judge_ratings(predicted, items, config.seed, config.evaluate.replicates, blocks)
 
 
 def write_metrics(spark: SparkSession, lake: Lake, rows: list[tuple]) -> None:

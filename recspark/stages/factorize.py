@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from recspark.data import solves
 from recspark.data.blocks import Links, Side, from_blocks, keep
 from recspark.data.exposure import shares_of
-from recspark.data.priors import TextPrior
+from recspark.data.priors import RidgePrior, text_prior
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.factors import FactorSettings
@@ -66,14 +66,14 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
             "factorize: no training interaction joins an item; look at the rejects table and preprocess.split"
         )
     vectors = items.join(base.select("text_hash", "vector"), "text_hash").select("item_id", "vector")
-    prior = TextPrior.of(vectors, links, settings, settings.prior_ridge, scratch)
+    prior = text_prior(vectors, links, settings, settings.prior_ridge, scratch)
     user_blocks, item_blocks = iterate(links, prior, settings, config.seed, scratch)
     write_outputs(lake, settings, links, prior, user_blocks, item_blocks)
     lake.clear_scratch("factorize")
 
 
 def iterate(
-    links: Links, prior: TextPrior, settings: FactorizeConfig, seed: int, scratch: str
+    links: Links, prior: RidgePrior, settings: FactorizeConfig, seed: int, scratch: str
 ) -> tuple[DataFrame, DataFrame]:
     """(user blocks, item blocks) after the iterations and one more user solve."""
     size, met = settings.embedding_size, solves.exposed(links.items)
@@ -95,7 +95,7 @@ def write_outputs(
     lake: Lake,
     settings: FactorizeConfig,
     links: Links,
-    prior: TextPrior,
+    prior: RidgePrior,
     user_blocks: DataFrame,
     item_blocks: DataFrame,
 ) -> None:

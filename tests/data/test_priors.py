@@ -3,7 +3,7 @@ import pandas as pd
 from pyspark.sql import SparkSession
 
 from recspark.data.blocks import Links, from_blocks, to_blocks
-from recspark.data.priors import TextPrior
+from recspark.data.priors import text_prior
 from recspark.models.factors import FactorSettings, row_penalty
 
 K, H = 2, 3
@@ -22,7 +22,7 @@ def test_the_map_is_the_weighted_ridge_of_the_met_items_and_places_the_others(sp
     def table(rows: np.ndarray):
         return spark.createDataFrame(pd.DataFrame({"item_id": range(6), "vector": rows.tolist()}))
 
-    prior = TextPrior.of(table(texts), links, SETTINGS, 5.0, str(tmp_path))
+    prior = text_prior(table(texts), links, SETTINGS, 5.0, str(tmp_path))
     fitted = prior.fit(to_blocks(table(vectors), links.item_index, "item_id"))
 
     features = np.hstack([texts - texts.mean(0), np.ones((6, 1))])

@@ -229,3 +229,31 @@ def test_baseline_of_zero_is_no_division():
 )
 def test_duration_is_readable(seconds, words):
     assert report.duration(seconds) == words
+
+
+def test_errors_of_ratings_stand_in_a_table_of_their_own_the_smallest_first(facts):
+    errors = pd.DataFrame(
+        [
+            {
+                "model": model,
+                "slice": "all",
+                "metric": metric,
+                "k": 0,
+                "value": value,
+                "low": value,
+                "high": value,
+                "users": 7,
+            }
+            for model, value in (("rating_mean", 1.1265), ("ratings", 0.8771))
+            for metric in ("rmse", "mae")
+        ]
+    )
+    metrics = pd.concat([metric_table(full=0.3), errors])
+    (table,) = report.rating_tables(metrics)
+    assert [name for name, _ in table.rows] == ["ratings model", "mean of all ratings"]
+    assert verdict.main_k(metrics) == 10
+    assert {t.k for t in report.metric_tables(metrics)} == {10}
+    page = render(dataclasses.replace(facts, metrics=metrics))
+    assert "How well ratings are predicted" in page
+    assert "1.1265" in page
+    assert "How well ratings are predicted" not in render(facts)
