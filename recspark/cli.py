@@ -66,7 +66,7 @@ def chosen(start: str | None, stop: str | None) -> list[str]:
             raise UserError(f"{option} {name}: no such stage; stages are {', '.join(names)}")
     first = names.index(start) if start else 0
     last = names.index(stop) if stop else max(first, len(NIGHT) - 1)
-    picked = names[first : last + 1]
+    picked = [name for name in names[first : last + 1] if name in (*NIGHT, start, stop)]
     if not picked:
         raise UserError(f"--from {start} comes after --to {stop}; the order is {', '.join(names)}")
     return picked

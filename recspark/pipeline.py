@@ -25,6 +25,7 @@ from recspark.stages import (
     publish,
     ratings,
     search,
+    tune,
 )
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.embed import EmbedConfig
@@ -36,6 +37,9 @@ from recspark.stages.pretrain import PretrainConfig
 from recspark.stages.publish import PublishConfig
 from recspark.stages.ratings import RatingsConfig
 from recspark.stages.search import SearchConfig
+from recspark.stages.trials import SEARCHED
+from recspark.stages.tune import TuneConfig
+from recspark.tuning.space import check_space
 
 PIPELINE: Sequence[ModuleType] = (
     pretrain,
@@ -48,7 +52,7 @@ PIPELINE: Sequence[ModuleType] = (
     evaluate,
     publish,
 )
-WHEN_NAMED: Sequence[ModuleType] = (search,)  # after the night's own, if --to, --from or a job says so
+WHEN_NAMED: Sequence[ModuleType] = (search, tune)  # after the night's own, if --to, --from or a job says so
 TRAINING: Sequence[ModuleType] = (pretrain, factorize, finetune)  # left out where embed takes a version that is there
 
 
@@ -69,6 +73,7 @@ class Deployment(Settings):
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()
     search: SearchConfig = SearchConfig()
+    tune: TuneConfig = TuneConfig()
 
     @model_validator(mode="after")
     def _has_an_encoder(self) -> "Deployment":
@@ -105,6 +110,16 @@ class Deployment(Settings):
         if missing:
             raise ValueError(
                 f"ratings.user_features names {', '.join(missing)}, which preprocess.users.attributes does not; it has {sorted(there)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _space_is_of_these_settings(self) -> "Deployment":
+        if self.tune.space:
+            check_space(self.tune.space, type(self), {**self.model_dump(mode="json"), "tune": {}}, SEARCHED)
+        if self.tune.space and self.tune.metric.k > self.candidates.top_k:
+            raise ValueError(
+                f"tune.metric.k is {self.tune.metric.k}, but candidates.top_k is {self.candidates.top_k}; lower the one or raise the other"
             )
         return self
 

@@ -298,6 +298,29 @@ METRICS = Table(
     ),
     key=("model", "slice", "metric", "k"),
 )
+TRIALS = Table(
+    "trials",
+    "The stage tune: what was tried, and what became of it.",
+    (
+        Column("number", "int", "the trial, from 0"),
+        Column("study", "string", "folder of the study under tuning/"),
+        Column("state", "string", "complete, pruned, failed, or interrupted: killed, and its settings tried again"),
+        Column("own", "boolean", "the deployment's own settings"),
+        Column("params", "map<string,string>", "dotted path of a setting: the value tried, as JSON"),
+        Column("value", "double", "the metric, on validation rows", nullable=True),
+        Column("low", "double", "2.5 % of its bootstrap", nullable=True),
+        Column("high", "double", "97.5 % of its bootstrap", nullable=True),
+        Column("users", "bigint", "users in the mean", nullable=True),
+        Column(
+            "losses",
+            "array<double>",
+            "held-out loss of the fine-tuning by epoch, from epoch 0, where something is held out",
+        ),
+        Column("seconds", "double", "seconds it took", nullable=True),
+        Column("message", "string", "why it failed or was pruned", nullable=True),
+    ),
+    key=("number",),
+)
 
 TABLES = {t.name: t for t in list(globals().values()) if isinstance(t, Table)}
 

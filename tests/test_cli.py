@@ -23,6 +23,7 @@ def test_search_runs_only_where_an_end_of_the_range_names_it():
     assert chosen("search", None) == ["search"]
     assert chosen(None, "search") == [*NIGHT, "search"]
     assert chosen("publish", "search") == ["publish", "search"]
+    assert chosen("publish", "tune") == ["publish", "tune"]
     assert "search" not in chosen("preprocess", None)
 
 

@@ -125,17 +125,9 @@ class MetricTable:
 
 def render(facts: ReportFacts) -> str:
     """The report as HTML."""
-    # By hand, not by file name: jinja's own choice would not escape a .jinja file.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["seconds"] = duration
     found = verdict.findings(facts.metrics)
-    return environment.get_template(TEMPLATE).render(
+    return page(
+        TEMPLATE,
         facts=facts,
         findings=found,
         headline=verdict.headline(found),
@@ -151,6 +143,20 @@ def render(facts: ReportFacts) -> str:
         longest_stage=max((s.seconds for s in facts.stages), default=0.0),
         settings=yaml.safe_dump(dict(facts.settings), allow_unicode=True, sort_keys=False) if facts.settings else "",
     )
+
+
+def page(template: str, **told: Any) -> str:
+    """A template of this folder, filled in."""
+    # By hand, not by file name: jinja's own choice would not escape a .jinja file.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["seconds"] = duration
+    return environment.get_template(template).render(**told)
 
 
 def slice_plots(metrics: pd.DataFrame) -> list[tuple[str, int, Markup]]:

@@ -81,14 +81,25 @@ class Lake(Files):
         self.delete(f"_scratch/run_date={self.run_date}/{name}")
 
     def log_path(self, name: str) -> str:
-        """A local file for this run date's logs; its folder is made. With a remote lake, in the working directory's logs/."""
-        root = self.base if isinstance(self.fs, pafs.LocalFileSystem) else "."
-        folder = Path(root) / "logs" / f"run_date={self.run_date}"
+        """A local file for this run date's logs; see `local_file`."""
+        return self.local_file(f"logs/run_date={self.run_date}/{name}")
+
+    def local_file(self, relative: str) -> str:
+        """A file that must be on this machine; its folder is made. With a remote lake, it is under the working directory."""
+        path = Path(self.base if isinstance(self.fs, pafs.LocalFileSystem) else ".") / relative
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"lake {self.root} cannot be written: {error}; set lake to a folder that can") from None
-        return str(folder / name)
+        return str(path)
+
+    def within(self, folder: str) -> "Lake":
+        """A lake of its own in a folder of this one, of the same run date."""
+        return Lake(self.path(folder), self.run_date)
+
+    def remove(self, relative: str) -> None:
+        """Remove a folder under the root, if it is there."""
+        self.delete(relative)
 
     def run_dates(self, table: Table) -> list[datetime.date]:
         """Dates that a table has, oldest first."""

@@ -26,6 +26,7 @@ from recspark.stages.provenance import (
     tokenized_by,
 )
 from recspark.stages.training import (
+    OnEpoch,
     RankedTraining,
     best_model,
     count_parameters,
@@ -56,8 +57,11 @@ class FinetuneConfig(ItemSettings, RankedTraining):
     )
 
 
-def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read interactions, items, the factor tables and the model `factors`; write training_examples, training_log, `retriever`."""
+def run(spark: SparkSession, lake: Lake, config: "Deployment", on_epoch: OnEpoch | None = None) -> None:
+    """Read interactions, items, the factor tables and the model `factors`; write training_examples, training_log, `retriever`.
+
+    on_epoch is told each epoch's held-out loss while the ranks train; what it raises ends them.
+    """
     settings, base = config.finetune, base_encoder(lake, config.encoder)
     factors_path, factors_hash = lake.read_model("factors")
     tokens = tokenized_by(base)
@@ -69,7 +73,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     fingerprint = fingerprint_of(settings, examples, config.seed, tokens["encoder"], factors_hash)
     lesson = ItemLesson(settings, base, factors_path)
     job = make_job(lake, "finetune", settings, lesson, TRAINING_EXAMPLES, config.seed, fingerprint)
-    train(spark, lake, "finetune", job, settings, settings.adaptation.kind)
+    train(spark, lake, "finetune", job, settings, settings.adaptation.kind, on_epoch)
     publish(spark, lake, job, lesson, {TOKENIZED_BY: tokens})
     lake.clear_scratch("finetune")
 

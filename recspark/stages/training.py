@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Self
 
@@ -20,6 +21,9 @@ from recspark.training.launcher import LaunchSettings, launch
 from recspark.training.learner import Lesson, TrainingJob, TrainingSettings
 from recspark.training.loop import train_rank
 from recspark.training.progress import ProgressBar
+from recspark.training.status import Status
+
+OnEpoch = Callable[[int, float], None]  # (epoch, its held-out loss)
 
 log = logging.getLogger("recspark")
 
@@ -60,8 +64,16 @@ def fingerprint_of(settings: TrainingSettings, examples: DataFrame, *more: Any) 
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
-def train(spark: SparkSession, lake: Lake, stage: str, job: TrainingJob, settings: LaunchSettings, what: str) -> None:
-    """Run the ranks to the end. what: says in the log what is trained how."""
+def train(
+    spark: SparkSession,
+    lake: Lake,
+    stage: str,
+    job: TrainingJob,
+    settings: LaunchSettings,
+    what: str,
+    on_epoch: OnEpoch | None = None,
+) -> None:
+    """Run the ranks to the end. what: says in the log what is trained how. on_epoch: see `Epochs`."""
     count = count_parameters(job.lesson.make_model())
     log.info("  %s: %s of %s parameters learn", what, f"{count['learned']:,}", f"{count['all']:,}")
     found = checkpoint.load_last(job.checkpoints)
@@ -69,8 +81,29 @@ def train(spark: SparkSession, lake: Lake, stage: str, job: TrainingJob, setting
         log.info("  going on from the checkpoint of epoch %d", found[1]["epoch"])
     lake.clear_scratch(f"{stage}/status")
     status = lake.scratch(f"{stage}/status")
+    epochs = Epochs(on_epoch)
     with ProgressBar(settings.launcher, settings.num_processes) as bar:
-        launch(spark, settings, partial(train_rank, job), status, bar.show, lake.log_path(f"ranks-{stage}.log"))
+
+        def watch(statuses: dict[int, Status]) -> None:
+            bar.show(statuses)
+            epochs.show(statuses)
+
+        launch(spark, settings, partial(train_rank, job), status, watch, lake.log_path(f"ranks-{stage}.log"))
+
+
+class Epochs:
+    """Tells `on_epoch` of every epoch's held-out loss, once, as rank 0 tells it; what `on_epoch` raises ends the ranks."""
+
+    def __init__(self, on_epoch: OnEpoch | None):
+        self.on_epoch, self.told = on_epoch, 0
+
+    def show(self, statuses: dict[int, Status]) -> None:
+        if self.on_epoch is None or 0 not in statuses:
+            return
+        for epoch, loss in list(enumerate(statuses[0].held_out))[self.told :]:
+            self.told = epoch + 1
+            if loss is not None:
+                self.on_epoch(epoch, loss)
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

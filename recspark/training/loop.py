@@ -44,6 +44,7 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
         start = evaluate(learner, losses_of, shard, ranks)
         log_epoch(progress, writer, 0, None, start, 0, 0.0)
         keep_if_best(progress, learner, 0, start)
+        reporter.update(held_out=held_out_losses(progress))
     while progress.epoch < job.settings.epochs and progress.epoch - progress.best_epoch < job.settings.patience:
         epoch, began = progress.epoch + 1, time.time()
         loss, examples = train_epoch(job, learner, model, losses_of, shard, ranks, reporter, epoch)
@@ -51,6 +52,7 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
         progress.epoch = epoch
         log_epoch(progress, writer, epoch, loss, held_out, examples, time.time() - began)
         keep_if_best(progress, learner, epoch, held_out)
+        reporter.update(held_out=held_out_losses(progress))
         if ranks.rank == 0:
             checkpoint.save(job.checkpoints, epoch, state_tensors(learner), vars(progress))
     if writer:
@@ -153,6 +155,11 @@ def log_epoch(
     for name, value in (("loss/train", train_loss), ("loss/valid", valid_loss)):
         if writer and value is not None:
             writer.add_scalar(name, value, epoch)
+
+
+def held_out_losses(progress: Progress) -> tuple[float | None, ...]:
+    """By epoch, from 0."""
+    return tuple(row["valid_loss"] for row in progress.log)
 
 
 def summary_writer(job: TrainingJob, ranks: Ranks) -> Any:

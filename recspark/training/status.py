@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import pyarrow.fs as pafs
@@ -21,7 +22,10 @@ HEARTBEAT = 3.0  # seconds between two writes of a rank that does not
 
 @dataclass(frozen=True)
 class Status:
-    """state: starting, running, done or failed. beat: Unix seconds of the last sign of life; moved: of the last step."""
+    """state: starting, running, done or failed. beat: Unix seconds of the last sign of life; moved: of the last step.
+
+    held_out: the held-out loss of every epoch so far, from epoch 0, null where nothing is held out.
+    """
 
     rank: int
     state: str = "starting"
@@ -30,6 +34,7 @@ class Status:
     steps: int = 0
     loss: float | None = None
     examples_per_second: float | None = None
+    held_out: Sequence[float | None] = ()
     why: str = ""
     trace: str = ""
     beat: float = 0.0

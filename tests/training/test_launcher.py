@@ -14,7 +14,7 @@ from recspark.errors import UserError
 from recspark.training import checkpoint
 from recspark.training.launcher import LaunchSettings, Ranks, TrainingFailed, launch
 from recspark.training.loop import train_rank
-from recspark.training.status import Reporter
+from recspark.training.status import Reporter, Status
 from tests.training.world import SETTINGS, make_job
 
 PAIR = {"num_processes": 2, "start_timeout": 120}
@@ -96,6 +96,29 @@ def test_a_rank_that_is_lost_ends_the_job_with_which_and_why(
         start(spark, tmp_path, LaunchSettings(launcher=launcher, **PAIR, **settings), task)
     assert time.time() - began < 150  # a bound on a hang, not a timing
     assert spark.range(10).count() == 10  # and Spark is free again
+
+
+def works_on(ranks: Ranks, reporter: Reporter) -> None:
+    reporter.update(state="running", held_out=(9.0,))
+    while True:
+        time.sleep(0.05)
+        reporter.update(state="running")
+
+
+@pytest.mark.parametrize("settings", [{"launcher": "local", "num_processes": 1}, {"launcher": "horovod", **PAIR}])
+def test_what_the_watcher_raises_ends_the_ranks_and_is_raised(spark: SparkSession, tmp_path: Path, settings: dict):
+    def watch(statuses: dict[int, Status]) -> None:
+        if list(statuses.get(0, Status(0)).held_out) == [9.0]:
+            raise SeenEnoughError("a loss of 9 is enough")
+
+    (tmp_path / "status").mkdir()
+    with pytest.raises(SeenEnoughError, match="a loss of 9 is enough"):
+        launch(spark, LaunchSettings(**settings), works_on, str(tmp_path / "status"), watch, str(tmp_path / "log"))
+    assert spark.range(10).count() == 10  # and Spark is free again
+
+
+class SeenEnoughError(Exception):
+    pass
 
 
 def test_more_ranks_than_slots_is_said_before_anything_starts(spark: SparkSession, tmp_path: Path):

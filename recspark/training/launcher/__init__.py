@@ -34,8 +34,8 @@ def launch(
 ) -> None:
     """Run the task on every rank; returns when all are done.
 
-    watch is called about twice a second with what the ranks say. Raises TrainingFailed; UserError if there are fewer task
-    slots than ranks, or the launcher is not installed.
+    watch is called about twice a second with what the ranks say; what it raises ends the ranks, and is raised from here. Raises
+    TrainingFailed; UserError if there are fewer task slots than ranks, or the launcher is not installed.
     """
     check_launch(spark, settings)
     failure: BaseException | None = None
@@ -55,6 +55,8 @@ def launch(
     statuses = read_statuses(status_folder)
     if watcher.why or failure or any(statuses.get(r, Status(r)).state != "done" for r in range(settings.num_processes)):
         stop(spark, statuses)
+        if watcher.cut:
+            raise watcher.cut
         raise TrainingFailed(explain(settings, statuses, watcher.why, failure, log_path)) from failure
 
 

@@ -32,23 +32,33 @@ class Watcher(threading.Thread):
         super().__init__(name="recspark-watcher", daemon=True)
         self.spark, self.settings, self.status_folder, self.watch = spark, settings, status_folder, watch
         self.began, self.failed_at, self.why, self.over = time.time(), 0.0, "", threading.Event()
+        self.cut: Exception | None = None  # raised by `watch`: who watches has seen enough
 
     def run(self) -> None:
         while not self.over.wait(POLL):
             statuses = read_statuses(self.status_folder)
-            self.watch(statuses)
-            self.why = self.reason_to_stop(statuses, time.time())
+            self.why = self.look(statuses) or self.reason_to_stop(statuses, time.time())
             if self.why:
                 stop(self.spark, statuses)
-                if not self.over.wait(GRACE):
+                # A rank in this very process has nothing that could end it but an interrupt.
+                if not self.over.wait(0 if self.settings.launcher == "local" else GRACE):
                     _thread.interrupt_main()
                 return
+
+    def look(self, statuses: dict[int, Status]) -> str:
+        """Show the statuses to who watches; why the launch should end if that raised."""
+        try:
+            self.watch(statuses)
+        except Exception as error:
+            self.cut = error
+        return f"{type(self.cut).__name__}: {self.cut}" if self.cut else ""
 
     def finish(self) -> None:
         """Stop watching, after a last look."""
         self.over.set()
         self.join()
-        self.watch(read_statuses(self.status_folder))
+        if not self.cut:
+            self.look(read_statuses(self.status_folder))
 
     def reason_to_stop(self, statuses: dict[int, Status], now: float) -> str:
         """Why the launch would never end by itself, or nothing."""
