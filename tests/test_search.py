@@ -113,6 +113,16 @@ def test_what_does_not_fit_is_told(shown, lake):
         shown("love")
 
 
+def test_the_version_that_the_vectors_name_reads_the_query(shown, lake, tmp_path):
+    before, version = shown("quiet love"), lake.model_of_date("retriever")
+    place = f"text_vectors/run_date={DATE}/_manifest.json"
+    lake.write_json(place, {**lake.get_json(place), "retriever_version": version.id})
+    (tmp_path / "retriever" / "more").touch()
+    lake.write_model("retriever", tmp_path / "retriever")
+    assert lake.model_of_date("retriever").id != version.id
+    assert shown("quiet love") == before
+
+
 def test_products_follow_the_ids_that_are_wanted(lake):
     """u1's (2, 0) with items e, a and c: 2 × 0.2, 0.6, 0.4."""
     wanted = pa.chunked_array([["e", "a"], ["c"]])

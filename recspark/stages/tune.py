@@ -32,6 +32,7 @@ from recspark.tuning.study import (
     Pruner,
     TrialRecord,
     best_of,
+    counted,
     go_on,
     open_study,
     records,
@@ -102,7 +103,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         folder,
         config.tune.metric,
         plan.trials,
-        len(records(study)),
+        len(counted(study)),
     )
 
     def objective(values: Raw, on_epoch: OnEpoch) -> Outcome:
