@@ -2,7 +2,7 @@
 
 A stage is a module with `INPUTS` and `OUTPUTS` (names of tables and models), its `Config`, and `run(spark, lake, config)`,
 which reads inputs by name, computes, and writes outputs by name. `config` is the whole Deployment; a stage reads its own
-section, `encoder` and `seed`. A stage whose section is not there (pretrain, ratings) is left out.
+section, `encoder` and `seed`. A stage whose section is not there (pretrain, ratings, rerank) is left out.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from recspark.stages import (
     pretrain,
     publish,
     ratings,
+    rerank,
     search,
     tune,
 )
@@ -36,6 +37,7 @@ from recspark.stages.preprocess import PreprocessConfig
 from recspark.stages.pretrain import PretrainConfig
 from recspark.stages.publish import PublishConfig
 from recspark.stages.ratings import RatingsConfig
+from recspark.stages.rerank import RerankConfig
 from recspark.stages.search import SearchConfig
 from recspark.stages.trials import SEARCHED
 from recspark.stages.tune import TuneConfig
@@ -49,6 +51,7 @@ PIPELINE: Sequence[ModuleType] = (
     embed,
     ratings,
     candidates,
+    rerank,
     evaluate,
     publish,
 )
@@ -70,6 +73,7 @@ class Deployment(Settings):
     embed: EmbedConfig = EmbedConfig()
     ratings: RatingsConfig | None = Field(None, description="left out: no ratings are predicted")
     candidates: CandidatesConfig = CandidatesConfig()
+    rerank: RerankConfig | None = Field(None, description="left out: the retriever's order is published")
     evaluate: EvaluateConfig = EvaluateConfig()
     publish: PublishConfig = PublishConfig()
     search: SearchConfig = SearchConfig()

@@ -257,10 +257,47 @@ _LIST_COLUMNS = (
     Column("score", "float", "never rises with rank"),
 )
 CANDIDATES = Table("candidates", "The retriever's lists.", _LIST_COLUMNS, key=("user_id", "rank"))
+RERANKER_EXAMPLES = Table(
+    "reranker_examples",
+    "What the ranks of a cross-encoder's training read: one row a user, a sub-folder a rank.",
+    (
+        Column("user_id", "id", "the user"),
+        *_STEP_COLUMNS,
+        Column(
+            "tokens",
+            "binary",
+            "the user's pairs (history, item) one after the other, the item that was taken first; int32 little-endian",
+        ),
+        Column("lengths", "binary", "tokens of each pair, int32 little-endian"),
+        _SHARD,
+    ),
+    key=("user_id",),
+    folders=("shard",),
+)
+RERANKER_LOG = Table(
+    "reranker_log",
+    "One row an epoch of the cross-encoder's training; epoch 0 is before the first step.",
+    _EPOCH_COLUMNS,
+    key=("epoch",),
+)
+_RERANKER_SCORE = Column(
+    "reranker_score", "float", "the reranker's own; null below its depth and for users without a history", nullable=True
+)
+RERANKED = Table(
+    "reranked",
+    "The retriever's lists in the reranker's order; `score` is a blend of both scores.",
+    (*_LIST_COLUMNS, Column("retriever_score", "float", "the score among the candidates"), _RERANKER_SCORE),
+    key=("user_id", "rank"),
+)
 RECOMMENDATIONS = Table(
     "recommendations",
     "What consumers read: the lists that passed their checks.",
-    (*_LIST_COLUMNS, Column("model_hash", "string", "content hash of the retriever")),
+    (
+        *_LIST_COLUMNS,
+        Column("model_hash", "string", "content hash of the retriever"),
+        Column("retriever_score", "float", "the retriever's, where the lists were reranked", nullable=True),
+        _RERANKER_SCORE,
+    ),
     key=("user_id", "rank"),
     constant=ONE_MODEL,
 )
@@ -284,7 +321,9 @@ METRICS = Table(
     "The evaluation: a value and its 95 % bootstrap interval a model, slice, metric and cut-off.",
     (
         Column(
-            "model", "string", "popularity, als, text_before, text_after, full; ratings, rating_biases, rating_mean"
+            "model",
+            "string",
+            "popularity, als, text_before, text_after, full, reranked; ratings, rating_biases, rating_mean",
         ),
         Column("slice", "string", "all, warm or cold"),
         Column(

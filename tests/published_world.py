@@ -114,7 +114,7 @@ def published_lake(folder: Path) -> Lake:
                 for n, (item, title, genres) in enumerate(zip(ITEM_IDS, TITLES, GENRES, strict=True))
             ],
         )
-        write(lake, RECOMMENDATIONS, list_rows(lists, "model"))
+        write(lake, RECOMMENDATIONS, list_rows(lists, "model", None, None))
         write(lake, METRICS, metric_rows(full))
     write(today, CANDIDATES, list_rows(LISTS))
     write(

@@ -141,7 +141,7 @@ def test_whole_numbers_are_found_as_numbers(shown, lake, id_type):
     write(lake, USERS, [(i, 1, None) for i in ids], id_type)
     write(lake, ITEMS, [(i, f"title {i}", "text", "hash", [1], {}) for i in ids], id_type)
     write(lake, INTERACTIONS, [(ids[2], ids[0], 0, None, None, 1.0, None, "train")], id_type)
-    write(lake, RECOMMENDATIONS, [(ids[2], 1, ids[1], 0.5, "model")], id_type)
+    write(lake, RECOMMENDATIONS, [(ids[2], 1, ids[1], 0.5, "model", None, None)], id_type)
     write(lake, ITEM_VECTORS, [(i, [1.0], [1.0], 0, 1.0, "hash", "model") for i in ids], id_type)
     lines = words(shown(show.user, str(big)))
     assert "1 title 30 30 0.5000" in lines

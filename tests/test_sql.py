@@ -118,7 +118,7 @@ def test_new_date_is_seen_when_views_are_made_again(spark, tmp_path):
     lake = published_lake(tmp_path)
     spark_views(spark, lake)
     lake.fs.delete_dir(lake.path(CANDIDATES.name))
-    write(Lake(lake.root, TODAY.replace(day=3)), RECOMMENDATIONS, list_rows({"u9": "a"}, "model"))
+    write(Lake(lake.root, TODAY.replace(day=3)), RECOMMENDATIONS, list_rows({"u9": "a"}, "model", None, None))
     assert set(spark_views(spark, lake)) == {
         "items",
         "recommendations",

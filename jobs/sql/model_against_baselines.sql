@@ -23,7 +23,7 @@ before AS (
 baseline AS (
   SELECT slice, max(value) AS value
   FROM today
-  WHERE model NOT IN ('text_before', 'text_after', 'full')
+  WHERE model NOT IN ('text_before', 'text_after', 'full', 'reranked')
   GROUP BY slice
 )
 SELECT

@@ -44,7 +44,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelsize": 9,
     "ytick.major.size": 0,
 }
-COLOURS = {"full": ORANGE, "text_before": BLUE, "text_after": BLUE}  # baselines are grey
+COLOURS = {"full": ORANGE, "reranked": ORANGE, "text_before": BLUE, "text_after": BLUE}  # baselines are grey
 
 
 def intervals(scores: Sequence[Score], label: str) -> Markup:

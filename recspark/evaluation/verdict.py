@@ -11,7 +11,7 @@ from typing import Literal
 import pandas as pd
 
 METRIC = "ndcg"
-OURS = ("text_before", "text_after", "full")  # whatever else is in the table is a baseline
+OURS = ("text_before", "text_after", "full", "reranked")  # whatever else is in the table is a baseline
 NAMES = {
     "popularity": "popularity",
     "als": "Spark's ALS",
@@ -21,6 +21,7 @@ NAMES = {
     "ratings": "ratings model",
     "rating_biases": "biases alone",
     "rating_mean": "mean of all ratings",
+    "reranked": "full model, reranked",
 }
 State = Literal["better", "open", "worse"]
 
@@ -59,7 +60,7 @@ def main_k(metrics: pd.DataFrame) -> int:
 
 
 def scores(metrics: pd.DataFrame, slice_name: str, metric: str, k: int) -> list[Score]:
-    """The models of a slice: baselines first, then text before and after, then the full model."""
+    """The models of a slice: baselines first, then text before and after, the full model, and its lists reranked."""
     rows = metrics[(metrics["slice"] == slice_name) & (metrics["metric"] == metric) & (metrics["k"] == k)]
     found = [
         Score(r.model, float(r.value), float(r.low), float(r.high), int(r.users))

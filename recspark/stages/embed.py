@@ -84,7 +84,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     texts = text_vectors(spark, lake, TEXT_VECTORS, items, retriever, model_hash, **about)
     priors = keep(item_priors(items, texts, path), lake.scratch("embed/priors"))
 
-    corrected = correct_items(spark, lake, config, interactions, priors, version)
+    corrected = correct_items(spark, lake, config, interactions, priors, version, lake.scratch("embed/items"))
     item_vectors = corrected.join(items.select("item_id", "text_hash"), "item_id").withColumn(
         "model_hash", F.lit(model_hash)
     )
@@ -118,10 +118,16 @@ def item_priors(items: DataFrame, texts: DataFrame, path: str) -> DataFrame:
 
 
 def correct_items(
-    spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, priors: DataFrame, version: Version
+    spark: SparkSession,
+    lake: Lake,
+    config: "Deployment",
+    interactions: DataFrame,
+    priors: DataFrame,
+    version: Version,
+    scratch: str,
 ) -> DataFrame:
     """(item_id, vector, prior, interactions, exposure): one item solve with the factorization's user vectors."""
-    settings, scratch = load_head(local_folder(version.path))[2], lake.scratch("embed/items")
+    settings = load_head(local_folder(version.path))[2]
     pairs, items = solves.interaction_pairs(interactions, solves.LEARNED), priors.select("item_id")
     factors, known = (lake.read(spark, table, version.run_date) for table in (USER_FACTORS, ITEM_FACTORS))
     if learned_tonight(lake, version):

@@ -1,7 +1,7 @@
 """evaluate: the full model beside the baselines and the text alone, on all, warm and cold items, with intervals.
 
 Every model is user vectors and item vectors, ranked by the same exact top-K with the same seen filter. `full` on all items
-is judged on the candidates table itself.
+is judged on the candidates table itself, `reranked`, where there is a section rerank, on the table of that name.
 
 Who is judged: users with a test item that counts, and something before it to recommend from (train, valid or history). A
 test item counts if it is in the catalogue and the user has not had it before. On the slices warm (items with a training
@@ -42,6 +42,7 @@ from recspark.tables import (
     METRICS,
     PREDICTED_RATINGS,
     RATING_ITEM_FACTORS,
+    RERANKED,
     USER_VECTORS,
 )
 
@@ -56,9 +57,11 @@ INPUTS = (
     "candidates",
     "rating_item_factors",
     "predicted_ratings",
+    "reranked",
 )
 OUTPUTS = ("metrics",)
-PUBLISHED = Trial("full", "all")  # judged on the candidates table
+# Judged on a table of lists.
+PUBLISHED = {Trial("full", "all"): CANDIDATES, Trial("reranked", "all"): RERANKED}
 SHOWN = ("ndcg", "recall", "map")  # in the table that is logged
 
 FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions, exposure) -> (user_id, vector)
@@ -102,7 +105,7 @@ class Model:
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read interactions, item_factors, item_vectors, user_vectors and candidates; write metrics.
+    """Read interactions, item_factors, item_vectors, user_vectors, candidates and, if configured, reranked; write metrics.
 
     Raises UserError if there is no test row, nobody to judge, or a list to judge is shorter than the largest of `ks`.
     """
@@ -112,8 +115,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEM_VECTORS)
     version = borrowed_version(lake, "evaluate")
     factors = lake.read(spark, ITEM_FACTORS) if version is None else None
-    candidates, user_vectors = lake.read(spark, CANDIDATES), lake.read(spark, USER_VECTORS)
+    user_vectors = lake.read(spark, USER_VECTORS)
     require_lengths(settings, config.candidates.top_k, items.count())
+    published = published_lists(spark, lake, config)
     if interactions.where("split = 'test'").first() is None:
         if config.preprocess.allow_no_test:
             logger.info("no test rows, as preprocess.allow_no_test allows: there is nothing to evaluate")
@@ -138,9 +142,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         Model("text_after", keep(fold_in(priors(items)), f"{scratch}/after")),
         Model("full", user_vectors),
     ]
-    trials = tuple(Trial(model.name, name) for model in models for name in model.slices)
+    trials = tuple(dict.fromkeys((*(Trial(model.name, name) for model in models for name in model.slices), *published)))
     blocks = blocks_for(judged.count(), settings)
-    lists = ranked_lists(models, trials, candidates, judged, seen, catalogue, blocks, settings)
+    lists = ranked_lists(models, trials, published, judged, seen, catalogue, blocks, settings)
     train_users = interactions.where("split = 'train'").select("user_id").distinct().count()
     evaluation = Evaluation(trials, catalogue, settings.ks, settings.replicates, train_users)
     rows = metric_rows(evaluation, judge_lists(lists, truth, evaluation, blocks))
@@ -168,6 +172,19 @@ def write_metrics(spark: SparkSession, lake: Lake, rows: list[tuple]) -> None:
     lake.write(frame, METRICS, **{RETRIEVER_VERSION: version})
     if version is not None:
         keep_metrics(lake, version, [dict(zip(METRICS.column_names, row, strict=True)) for row in rows])
+
+
+def published_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> dict[Trial, DataFrame]:
+    """The lists that are judged as they stand in a table.
+
+    Raises UserError if the reranked ones are shorter than the largest of `ks`.
+    """
+    reranks, longest = config.rerank, config.evaluate.ks[-1]
+    if reranks and reranks.top_k and reranks.top_k < longest:
+        raise UserError(
+            f"evaluate.ks asks for lists of {longest}, but rerank.top_k is {reranks.top_k}; raise it and run rerank again"
+        )
+    return {trial: lake.read(spark, table) for trial, table in PUBLISHED.items() if table is CANDIDATES or reranks}
 
 
 def priors(items: DataFrame) -> DataFrame:
@@ -255,7 +272,7 @@ def truth_and_seen(
 def ranked_lists(
     models: list[Model],
     trials: tuple[Trial, ...],
-    candidates: DataFrame,
+    published: dict[Trial, DataFrame],
     judged: DataFrame,
     seen: DataFrame,
     catalogue: Catalogue,
@@ -270,12 +287,15 @@ def ranked_lists(
     rankings = {
         number: Ranking(trial.model, trial.model, longest, (*known[trial.model], *SLICES[trial.slice]))
         for number, trial in enumerate(trials)
-        if trial != PUBLISHED
+        if trial not in published
     }
     ranked = recommend_trials(users, seen, catalogue, rankings, blocks, settings, task_threads(spark))
-    listed = candidates.where(F.col("rank") <= longest).join(catalogue.positions(spark), "item_id")
-    published = listed.select(F.lit(trials.index(PUBLISHED)).alias("trial"), "user_id", "rank", "position")
-    return ranked.unionByName(published)
+    for trial, lists in published.items():
+        listed = lists.where(F.col("rank") <= longest).join(catalogue.positions(spark), "item_id")
+        ranked = ranked.unionByName(
+            listed.select(F.lit(trials.index(trial)).alias("trial"), "user_id", "rank", "position")
+        )
+    return ranked
 
 
 def metric_rows(evaluation: Evaluation, verdicts: list[Verdict | None]) -> list[tuple]:

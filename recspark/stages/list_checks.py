@@ -28,10 +28,12 @@ SCORE_FAULTS = {
 USERS_RECOMPUTED = 1000  # about so many users' scores are computed once more
 
 
-def list_faults(lists: DataFrame, users: DataFrame, items: DataFrame, had: DataFrame, top_k: int) -> list[str]:
+def list_faults(
+    lists: DataFrame, users: DataFrame, items: DataFrame, had: DataFrame, top_k: int, product: str = "score"
+) -> list[str]:
     """A line for each check that fails, none if all hold.
 
-    lists: (user_id, rank, item_id, score). users: (user_id, vector). items: (item_id, vector), what may be recommended.
+    lists: (user_id, rank, item_id, score); `product` names the column that is the inner product. users: (user_id, vector). items: (item_id, vector), what may be recommended.
     had: (user_id, item_id), what may not, again; repetitions do no harm. A list must have `top_k` items, or, where the user
     has had nearly everything, all that are left.
     """
@@ -39,7 +41,11 @@ def list_faults(lists: DataFrame, users: DataFrame, items: DataFrame, had: DataF
     return (
         failing(entries(lists, items, had), ENTRY_FAULTS, ("user_id", "rank", "item_id", "score"))
         + failing(lengths(lists, users, items, had, top_k), LIST_FAULTS, ("user_id", "items", "due"))
-        + failing(products(lists, users, items), SCORE_FAULTS, ("user_id", "rank", "item_id", "score", "product"))
+        + failing(
+            products(lists.withColumn("score", F.col(product)), users, items),
+            SCORE_FAULTS,
+            ("user_id", "rank", "item_id", "score", "product"),
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""publish: the candidates become what consumers read, if they pass their checks; and a report tells people of the night.
+"""publish: the lists, reranked if they were, become what consumers read, if they pass their checks; and a report tells of the night.
 
 The table appears whole or not at all. If a check fails, what was published before stays in its place.
 """
@@ -19,13 +19,14 @@ from recspark.stages.list_checks import list_faults
 from recspark.stages.lists import SEEN_SPLITS
 from recspark.stages.report_facts import collect_facts
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
-from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, RECOMMENDATIONS, USER_VECTORS
+from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, RECOMMENDATIONS, RERANKED, USER_VECTORS
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
 INPUTS = (
     "candidates",
+    "reranked",
     "interactions",
     "items",
     "item_vectors",
@@ -45,7 +46,7 @@ class PublishRefused(RunFailed):
     def __init__(self, lake: Lake, faults: list[str]):
         before = [date for date in lake.run_dates(RECOMMENDATIONS) if lake.has(RECOMMENDATIONS, date)]
         stays = f"the newest that is published, of {before[-1]}, stays" if before else "there is none published yet"
-        lines = [f"publish: the candidates of {lake.run_date} fail their checks and are not published; {stays}"]
+        lines = [f"publish: the lists of {lake.run_date} fail their checks and are not published; {stays}"]
         lines += [f"  {fault}" for fault in faults]
         lines.append("  run again from the stage candidates; if it comes back, it is a bug in recspark")
         super().__init__("\n".join(lines))
@@ -61,25 +62,27 @@ class PublishConfig(Settings):
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Check the candidates; write recommendations and the report.
+    """Check the candidates, or the reranked lists if configured; write recommendations and the report.
 
     Raises PublishRefused if a check fails, UserError if a table is missing. Metrics, training log and rejects may be missing:
     the report then goes without.
     """
-    candidates, users, items = (lake.read(spark, table) for table in (CANDIDATES, USER_VECTORS, ITEM_VECTORS))
+    users, items = (lake.read(spark, table) for table in (USER_VECTORS, ITEM_VECTORS))
     require_one_model(items, users)
+    lists = finished_lists(spark, lake, config)
     faults = list_faults(
-        candidates,
+        lists,
         users,
         offered(spark, items, config),
         seen(lake.read(spark, INTERACTIONS)),
-        config.candidates.top_k,
+        (config.rerank and config.rerank.top_k) or config.candidates.top_k,
+        "retriever_score" if config.rerank else "score",
     )
     if faults:
         raise PublishRefused(lake, faults)
 
     version = {RETRIEVER_VERSION: vectors_version(lake, "publish")}
-    published = lake.write(recommendations(candidates, users), RECOMMENDATIONS, **version)
+    published = lake.write(recommendations(lists, users), RECOMMENDATIONS, **version)
     if config.publish.report:
         text = render(collect_facts(spark, lake, config, published))
         path = lake.write_file(f"reports/run_date={lake.run_date}/report.html", text)
@@ -103,9 +106,17 @@ def seen(interactions: DataFrame) -> DataFrame:
     return interactions.where(F.col("split").isin(*SEEN_SPLITS)).select("user_id", "item_id")
 
 
-def recommendations(candidates: DataFrame, users: DataFrame) -> DataFrame:
+def finished_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> DataFrame:
+    """The lists as they came out of the last stage that orders them, with both scores where that is rerank."""
+    if config.rerank:
+        return lake.read(spark, RERANKED)
+    nothing = F.lit(None).cast("float")
+    return lake.read(spark, CANDIDATES).withColumns({"retriever_score": nothing, "reranker_score": nothing})
+
+
+def recommendations(lists: DataFrame, users: DataFrame) -> DataFrame:
     """The lists, stamped with the model of the vectors they were made from; sorted, so that who looks for one user's list
     skips most of a file."""
     model = users.select("model_hash").first()
     assert model is not None  # require_one_model has seen a row
-    return candidates.withColumn("model_hash", F.lit(model["model_hash"])).sortWithinPartitions("user_id", "rank")
+    return lists.withColumn("model_hash", F.lit(model["model_hash"])).sortWithinPartitions("user_id", "rank")

@@ -131,7 +131,7 @@ def trial_settings(lake: Lake, config: "Deployment") -> dict[str, Any]:
     raw["encoder"], raw["pretrain"] = base_encoder(lake, config.encoder).model_dump(mode="json"), None
     raw["evaluate"] |= {"ks": [config.tune.metric.k], "baselines": []}
     raw["embed"]["retriever"] = TONIGHT
-    return raw | {"tune": {}, "ratings": None}
+    return raw | {"tune": {}, "ratings": None, "rerank": None}
 
 
 def run_stages(

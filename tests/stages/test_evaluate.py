@@ -1,6 +1,7 @@
 """The metrics of a whole lake against plain loops, and who is judged on what."""
 
 from math import log2
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from recspark.evaluation.baselines import Als, Popularity
 from recspark.stages import candidates, evaluate
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.evaluate import EvaluateConfig
-from recspark.tables import CANDIDATES, METRICS
+from recspark.tables import CANDIDATES, METRICS, RERANKED
 from tests.vector_world import new_lake, settings, table_frame, write_world
 
 FOLDED = ("train", "valid", "history")
@@ -179,6 +180,30 @@ def test_without_test_rows_on_purpose_there_are_no_metrics_and_no_error(spark, t
     deployment.preprocess.allow_no_test = True
     evaluate.run(spark, lake, deployment)
     assert lake.read(spark, METRICS).count() == 0
+
+
+def test_reranked_lists_are_judged_as_they_stand_beside_the_candidates(spark, tmp_path):
+    # Item 3 is user 1's test item: second on the retriever's list, first on the reranked one.
+    write_world(
+        spark,
+        lake := new_lake(tmp_path),
+        {1: [1, 1]},
+        {i: [-i, 1] for i in (1, 2, 3)},
+        [(1, 1, "train"), (1, 3, "test")],
+    )
+    for table, rows in (
+        (CANDIDATES, [(1, 1, 2, 1.0), (1, 2, 3, 0.5)]),
+        (RERANKED, [(1, 1, 3, 1.0, 0.5, 2.0), (1, 2, 2, 0.0, 1.0, 1.0)]),
+    ):
+        lake.write(table_frame(spark, table, rows), table)
+    deployment = settings(CandidatesConfig(top_k=2), EvaluateConfig(ks=(2,), baselines=(Popularity(),), replicates=100))
+    deployment.rerank = SimpleNamespace(top_k=None)
+    evaluate.run(spark, lake, deployment)
+    found = {r.model: r.value for r in lake.read(spark, METRICS).where("slice = 'all' AND metric = 'ndcg'").collect()}
+    assert (found["full"], found["reranked"]) == pytest.approx((1 / log2(3), 1.0))
+    deployment.rerank = SimpleNamespace(top_k=1)
+    with pytest.raises(UserError, match=r"lists of 2, but rerank.top_k is 1; raise it and run rerank again"):
+        evaluate.run(spark, lake, deployment)
 
 
 def test_settings_that_make_no_sense_are_refused():

@@ -11,7 +11,7 @@ from recspark.stages import publish
 from recspark.stages.list_checks import list_faults
 from recspark.stages.publish import PublishRefused
 from recspark.stages.report_facts import histogram, whole_number_histogram
-from recspark.tables import CANDIDATES, INTERACTIONS, METRICS, RECOMMENDATIONS, REJECTS, TRAINING_LOG, Table
+from recspark.tables import CANDIDATES, INTERACTIONS, METRICS, RECOMMENDATIONS, REJECTS, RERANKED, TRAINING_LOG, Table
 from tests.published_world import (
     HEBREW,
     LISTS,
@@ -36,10 +36,22 @@ def rows(spark: SparkSession, lake: Lake, table: Table = RECOMMENDATIONS, date=N
 def test_lists_are_published_as_they_are_with_the_models_hash(spark, lake):
     lake.fs.delete_dir(lake.table_path(RECOMMENDATIONS))
     publish.run(spark, lake, deployment(lake, "publish.report=false"))
-    assert [(u, r, i, m) for u, r, i, _, m in rows(spark, lake)] == sorted(
+    assert [(u, r, i, m) for u, r, i, _, m, *_ in rows(spark, lake)] == sorted(
         (u, r, i, "model") for u, r, i, _ in list_rows(LISTS)
     )
     assert not Path(lake.path("reports")).exists()
+
+
+def test_reranked_lists_are_published_with_both_scores_and_checked_by_the_retrievers(spark, lake):
+    lists = {"u1": "dcb", "u2": "eda", "u3": "cba"}
+    found = [(u, n, i, -float(n), score(i), n / 4) for u, items in lists.items() for n, i in enumerate(items, 1)]
+    write(lake, RERANKED, found)
+    settings = deployment(lake, "publish.report=false", "rerank={model: {kind: features, depth: 3}}")
+    publish.run(spark, lake, settings)
+    assert [(u, r, i, s, own) for u, r, i, s, _, _, own in rows(spark, lake)] == [(*row[:4], row[5]) for row in found]
+    write(lake, RERANKED, [(*row[:4], row[4] + 0.5, row[5]) for row in found])  # of vectors that are no more
+    with pytest.raises(PublishRefused, match="the score is not the product of the two vectors: 9 rows"):
+        publish.run(spark, lake, settings)
 
 
 def test_refused_lists_leave_what_was_published(spark, lake):

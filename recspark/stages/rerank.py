@@ -1,0 +1,284 @@
+"""rerank: what was retrieved is looked at once more, list by list, by a model that knows more than two vectors.
+
+It learns from each user's last train event: the items' vectors are solved once more without those events, the user is folded
+in from what came before, lists are retrieved, and what was taken is the target. How much it counts beside the retriever is
+chosen on validation, where its weight may come out as 0. It runs where the configuration has a section `rerank`.
+"""
+
+import logging
+import math
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recspark.data import solves
+from recspark.data.blocks import keep
+from recspark.data.catalogue import Catalogue
+from recspark.data.cooccurrence import CooccurrenceSettings
+from recspark.data.next_event import first_after, hold_out_last, newest_histories
+from recspark.data.splits import uniform
+from recspark.errors import UserError
+from recspark.lake import Lake, local_folder
+from recspark.models.retriever import load_head
+from recspark.session import task_threads
+from recspark.stages.embed import correct_items
+from recspark.stages.feature_reranker import FeatureReranker
+from recspark.stages.lists import ListSettings, Ranking, blocks_for, id_type, recommend, seen_positions
+from recspark.stages.pair_reranker import CrossEncoderReranker
+from recspark.stages.provenance import require_vectors_of
+from recspark.stages.reranking import Scorer, World, arrays_of, ask, make_world, over_questions, questions_of
+from recspark.stages.versions import RETRIEVER, RETRIEVER_VERSION, require_factors_of, retriever_behind
+from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, ITEMS, RERANKED, TEXT_VECTORS, USER_VECTORS
+
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+INPUTS = (
+    "interactions",
+    "items",
+    "user_factors",
+    "item_factors",
+    "models/retriever",
+    "text_vectors",
+    "item_vectors",
+    "user_vectors",
+    "candidates",
+)
+OUTPUTS = ("reranker_examples", "reranker_log", "reranked", "models/reranker")
+WEIGHTS = tuple(n / 10 for n in range(11))  # of the reranker in the blend; 0 is the retriever alone
+TRIED = "number int, gained double, users bigint"
+
+log = logging.getLogger("recspark")
+
+
+Reranker = Annotated[FeatureReranker | CrossEncoderReranker, Field(discriminator="kind")]
+
+
+class RerankConfig(ListSettings):
+    """Which model reranks, and what it is chosen on."""
+
+    model: Reranker = FeatureReranker()
+    top_k: int | None = Field(None, ge=1, description="items a list keeps; all, if not set")
+    history: int = Field(10, ge=1, description="events of a user that are looked at, the newest")
+    cooccurrence: CooccurrenceSettings = CooccurrenceSettings()
+    choose_at: int = Field(10, ge=1, description="k of the nDCG@k by which the weight is chosen")
+    held_out: float = Field(
+        0.2, gt=0, lt=1, description="share of the users, by hash, to choose on where no event is of split valid"
+    )
+
+
+def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
+    """Read interactions, factor tables, vectors and candidates; write reranked and the model `reranker`.
+
+    A cross-encoder also reads items, and writes reranker_examples and reranker_log.
+
+    Raises UserError if there is nobody to learn from or to choose on, or tables are of different models.
+    """
+    settings = config.rerank
+    if settings is None:
+        raise UserError("rerank: the configuration has no section rerank; write one: rerank: {model: {kind: features}}")
+    require_depth(settings, config.candidates.top_k)
+    lake.clear_scratch("rerank")
+    night = Night(spark, lake, config, settings)
+
+    lessons, before = night.lessons()
+    now = night.world_now()
+    chosen_on, world = night.validation(now)
+    if chosen_on is None:
+        share = uniform(config.seed, "rerank", "user_id") < settings.held_out
+        chosen_on, world, lessons = lessons.where(share), before, lessons.where(~share)
+    model = settings.model.learn(night, lessons, before)
+    scorer = model.scorer()
+    tried = try_weights(chosen_on, world, scorer, settings)
+    weight = max(tried, key=lambda w: (tried[w], -w))
+    log.info("%s", readable(tried, weight, settings.choose_at))
+    with TemporaryDirectory() as folder:
+        model.save(folder)
+        lake.write_model("reranker", folder, weight=weight, tried=tried, retriever=night.model_hash)
+    lake.write(
+        reranked(night.questions(now), now, scorer, weight, settings),
+        RERANKED,
+        weight=weight,
+        **{RETRIEVER_VERSION: night.version.id},
+    )
+    for name in ("rerank", "reranker"):  # of this stage, and of its training
+        lake.clear_scratch(name)
+
+
+def require_depth(settings: RerankConfig, top_k: int) -> None:
+    """UserError if the lists are too short for what is asked."""
+    for name, wanted in (("model.depth", settings.model.depth), ("top_k", settings.top_k or 1)):
+        if wanted > top_k:
+            raise UserError(
+                f"rerank.{name} is {wanted}, but candidates.top_k is {top_k}; raise it and run candidates again, or set rerank.{name} lower"
+            )
+
+
+class Night:
+    """The tables of one night, and the questions that are made of them."""
+
+    def __init__(self, spark: SparkSession, lake: Lake, config: "Deployment", settings: RerankConfig):
+        """Raises UserError if the tables are of different models."""
+        self.spark, self.lake, self.config, self.settings = spark, lake, config, settings
+        self.version = retriever_behind(lake, ITEM_VECTORS)
+        require_factors_of(lake, "rerank", self.version)
+        self.path, self.model_hash = lake.read_version(RETRIEVER, self.version)
+        self.interactions, self.items, self.users = (
+            lake.read(spark, table) for table in (INTERACTIONS, ITEM_VECTORS, USER_VECTORS)
+        )
+        for table, frame in ((ITEM_VECTORS, self.items), (USER_VECTORS, self.users)):
+            row = frame.select("model_hash").first()
+            require_vectors_of(lake, "rerank", table, row["model_hash"] if row else None, self.model_hash)
+        texts = lake.read(spark, TEXT_VECTORS).select("text_hash", F.col("vector").alias("text"))
+        self.texts = self.items.select("item_id", "text_hash").join(texts, "text_hash").drop("text_hash")
+        self.train = self.interactions.where("split = 'train'")
+
+    def scratch(self, name: str) -> str:
+        return self.lake.scratch(f"rerank/{name}")
+
+    def lessons(self) -> tuple[DataFrame, World]:
+        """Rows of `ask` with `target`, for users whose last train event was held out, and the world before those events."""
+        events, targets = hold_out_last(self.interactions, self.config.seed)
+        before = keep(events, self.scratch("before"))
+        drawn = targets.orderBy(uniform(self.config.seed, "lesson", "user_id"), "user_id")
+        some = keep(drawn.limit(self.settings.model.max_users), self.scratch("targets"))
+        priors = self.items.select("item_id", "prior")
+        solved = correct_items(
+            self.spark, self.lake, self.config, before, priors, self.version, self.scratch("before_items")
+        )
+        items = keep(solved, self.scratch("before_vectors"))
+        world = self.world(before, items, "world_before")
+        return self.retrieved(some, before, items, world, "lessons"), world
+
+    def world_now(self) -> World:
+        """The items as the night has them."""
+        return self.world(self.train, self.items, "world")
+
+    def validation(self, now: World) -> tuple[DataFrame | None, World]:
+        """As `lessons`, for users' first valid events after all of train; None where there are none."""
+        targets = keep(first_after(self.interactions, self.config.seed), self.scratch("valid"))
+        if targets.first() is None:
+            return None, now
+        return self.retrieved(targets, self.train, self.items, now, "validation"), now
+
+    def questions(self, now: World) -> DataFrame:
+        """Rows of `ask` for the night's own candidates."""
+        events = self.interactions.where(F.col("split").isin(*solves.FOLDED))
+        return ask(self.lake.read(self.spark, CANDIDATES), self.users, self.histories(events, now.catalogue), now)
+
+    def world(self, events: DataFrame, items: DataFrame, name: str) -> World:
+        known = items.select("item_id", "vector", "prior").join(self.texts, "item_id")
+        if isinstance(self.settings.model, CrossEncoderReranker):
+            known = known.join(self.tokens(), "item_id")
+        return make_world(events, known, self.settings.cooccurrence, self.config.seed, self.scratch(name))
+
+    def tokens(self) -> DataFrame:
+        """(item_id, tokens array<float>): of equal length, as the catalogue wants it; ids below 2^24 are exact as floats."""
+        places = F.sequence(F.lit(0), F.lit(self.config.encoder.max_length - 1))
+        padded = F.transform(
+            places, lambda n: F.coalesce(F.get("token_ids", n).cast("float"), F.lit(-1.0).cast("float"))
+        )
+        return self.lake.read(self.spark, ITEMS).select("item_id", padded.alias("tokens"))
+
+    def histories(self, events: DataFrame, catalogue: Catalogue) -> DataFrame:
+        return newest_histories(events, catalogue, self.settings.history, self.config.seed)
+
+    def retrieved(self, targets: DataFrame, events: DataFrame, items: DataFrame, world: World, name: str) -> DataFrame:
+        """Rows of `ask` with `target`, for (user_id, item_id): lists retrieved for the users as the events left them."""
+        config, threads = self.config, task_threads(self.spark)
+        theirs = events.join(targets.select("user_id"), "user_id", "left_semi")
+        pairs = keep(solves.interaction_pairs(theirs, ("train",)), self.scratch(f"{name}/pairs"))
+        solve = load_head(local_folder(self.path))[2]
+        folded = solves.fold_in(
+            pairs,
+            items.select("item_id", "vector", "interactions", "exposure"),
+            solve,
+            config.embed.blocks,
+            self.scratch(f"{name}/fold_in"),
+        )
+        users = keep(folded, self.scratch(f"{name}/users"))
+        ranking = Ranking("vector", "vector", self.settings.model.depth)
+        blocks = blocks_for(users.count(), self.settings)
+        seen = seen_positions(theirs, world.catalogue)
+        lists = recommend(users, seen, world.catalogue, ranking, blocks, self.settings, threads)
+        positions = world.catalogue.positions(self.spark)
+        wanted = targets.join(positions, "item_id").select("user_id", F.col("position").alias("target"))
+        rows = ask(lists, users, self.histories(theirs, world.catalogue), world).join(wanted, "user_id")
+        return keep(rows, self.scratch(f"{name}/rows"))
+
+
+def try_weights(rows: DataFrame, world: World, scorer: Scorer, settings: RerankConfig) -> dict[float, float]:
+    """nDCG@k of the rows' targets by weight; a target that was not retrieved counts 0.
+
+    Raises UserError if there is no row.
+    """
+
+    def gains(rows: pa.Table) -> pa.Table:
+        from recspark.retrieval.reorder import gain, reorder
+
+        questions = questions_of(rows, world, settings.model.depth)
+        totals, targets = np.zeros(len(WEIGHTS)), rows["target"].to_pylist()
+        for question, scores, target in zip(questions, scorer(questions), targets, strict=True):
+            for number, weight in enumerate(WEIGHTS):
+                order, _ = reorder(question.scores_K, scores, question.positions_K, weight)
+                place = np.flatnonzero(question.positions_K[order] == target)
+                totals[number] += gain(int(place[0]) if len(place) else None, settings.choose_at)
+        numbers = np.arange(len(WEIGHTS), dtype=np.int32)
+        return pa.table({"number": numbers, "gained": totals, "users": np.full(len(WEIGHTS), len(targets))})
+
+    parts = over_questions(rows, gains, TRIED).collect()
+    if not parts:
+        raise UserError(
+            "rerank: nobody to choose the weight on: no user has a train event and a valid one after it, or, without a split "
+            "valid, two train events; leave out the section rerank, or set preprocess.split otherwise"
+        )
+    users = sum(part["users"] for part in parts if part["number"] == 0)
+    return {
+        weight: math.fsum(part["gained"] for part in parts if part["number"] == number) / users
+        for number, weight in enumerate(WEIGHTS)
+    }
+
+
+def readable(tried: dict[float, float], weight: float, k: int) -> str:
+    """The weights tried, for people."""
+    shown = ", ".join(f"{w:g}: {found:.4f}" for w, found in tried.items())
+    return f"  nDCG@{k} on validation by the reranker's weight: {shown}; {weight:g} is taken"
+
+
+def reranked(rows: DataFrame, world: World, scorer: Scorer, weight: float, settings: RerankConfig) -> DataFrame:
+    """The table: (user_id, rank, item_id, score, retriever_score, reranker_score)."""
+
+    def reorder_lists(rows: pa.Table) -> pa.Table:
+        from recspark.retrieval.reorder import reorder
+
+        questions = questions_of(rows, world, settings.model.depth)
+        positions, retriever = arrays_of(rows["positions"]), arrays_of(rows["scores"])
+        parts = []
+        for place, own in enumerate(scorer(questions)):
+            order, blended = reorder(retriever[place], own, positions[place], weight)
+            order, blended = order[: settings.top_k], blended[: settings.top_k]
+            padded = np.append(own, np.full(len(retriever[place]) - len(own), np.nan)).astype(np.float32)
+            parts.append(
+                (np.full(len(order), place), positions[place][order], blended, retriever[place][order], padded[order])
+            )
+        user, position, blended, score, own = (np.concatenate(column) for column in zip(*parts, strict=True))
+        ranks = np.concatenate([np.arange(1, len(part[0]) + 1, dtype=np.int32) for part in parts])
+        return pa.table(
+            {
+                "user_id": rows["user_id"].take(pa.array(user)),
+                "rank": ranks,
+                "item_id": world.catalogue.ids().take(pa.array(position)),
+                "score": blended,
+                "retriever_score": score,
+                "reranker_score": pa.array(own, from_pandas=True),
+            }
+        )
+
+    item_type = world.catalogue.positions(rows.sparkSession).schema["item_id"].dataType.simpleString()
+    schema = f"user_id {id_type(rows)}, rank int, item_id {item_type}, score float, retriever_score float, reranker_score float"
+    return over_questions(rows, reorder_lists, schema)
