@@ -96,7 +96,7 @@ def compare(job: TrainingJob, adaptation: Adaptation, folder: str) -> tuple[Side
         own = replace(job, settings=settings, lesson=replace(job.lesson, settings=settings))
         torch.manual_seed(job.seed)
         learner = make_learner(own, LocalRanks())
-        sides.append(Side(own, learner, own.lesson.losses(learner.model, shard, learner.device)))
+        sides.append(Side(own, learner, own.lesson.losses(learner.model, shard, learner.device, LocalRanks())))
     for number in range(1, WARM_UP + TURNS + 1):
         for side in sides if number % 2 else sides[::-1]:
             side.epoch(number, shard, reporter)

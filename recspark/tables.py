@@ -165,6 +165,38 @@ TRAINING_EXAMPLES = Table(
     key=("item_id",),
     folders=("shard",),
 )
+PAIR_EXAMPLES = Table(
+    "pair_examples",
+    "What the ranks of the fine-tuning read under an objective by pair: one row an example, a sub-folder a rank.",
+    (
+        Column("example", "string", "user and item of the target, as a JSON array"),
+        *_STEP_COLUMNS,
+        Column("key", "bigint", "seeds what the example draws"),
+        Column("target", "int", "position of the item, as pair_items has it"),
+        Column("weight", "float", "weight of the interaction over the mean of the examples'"),
+        Column("rating", "float", "the user's rating of the target", nullable=True),
+        Column("user_bias", "float", "mean rating and the user's shrunken bias, under mse", nullable=True),
+        Column("history", "binary", "positions of the history's items, newest first, int32 little-endian"),
+        Column("history_ratings", "binary", "their ratings, float32 little-endian, 0 where there is none"),
+        Column("positives", "binary", "positions of the user's items, none of them a negative, int32 little-endian"),
+        Column("mined", "binary", "positions of the user's mined negatives, int32 little-endian"),
+        _SHARD,
+    ),
+    key=("example",),
+    folders=("shard",),
+)
+PAIR_ITEMS = Table(
+    "pair_items",
+    "The items that pair_examples speaks of by position.",
+    (
+        Column("item_id", "id", "the item"),
+        Column("position", "int", "from 0, in the order of the ids"),
+        Column("tokens", "binary", "token ids, int32 little-endian"),
+        Column("share", "double", "share of the examples whose target it is"),
+        Column("bias", "double", "the item's shrunken rating bias, under mse"),
+    ),
+    key=("item_id",),
+)
 TRAINING_LOG = Table(
     "training_log",
     "One row an epoch of the fine-tuning; epoch 0 is before the first step.",

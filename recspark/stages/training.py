@@ -59,9 +59,14 @@ def make_job(
 
 def fingerprint_of(settings: TrainingSettings, examples: DataFrame, *more: Any) -> str:
     """What a checkpoint must have been trained on to be gone on from: settings, every row of the table, and more (models, seed)."""
-    total = examples.select(F.sum(F.xxhash64(*examples.columns).cast("decimal(38,0)"))).first()
-    content = [settings.model_dump_json(exclude={"prefix_gib", "forms_gib"}), str(total and total[0]), *more]
+    content = [settings.model_dump_json(exclude={"prefix_gib", "forms_gib"}), content_of(examples), *more]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def content_of(rows: DataFrame) -> str:
+    """A number that every row has its part in, whatever their order."""
+    total = rows.select(F.sum(F.xxhash64(*rows.columns).cast("decimal(38,0)"))).first()
+    return str(total and total[0])
 
 
 def train(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
 TRIAL: Sequence[ModuleType] = (factorize, finetune, embed, candidates, evaluate)
+# Which of them there are goes by the objective; no stage reads them but the one that wrote them.
+LEARNED_FROM = ("training_examples", "pair_examples", "pair_items")
 MADE_FROM = "made_from"  # in the manifests of the lake of trials: a key of the settings
 
 log = logging.getLogger("recspark")
@@ -141,7 +143,7 @@ def run_stages(
     for stage in TRIAL:
         name = name_of(stage)
         key = key_of(key, config.model_dump(mode="json", include={name, "encoder", "seed"}))
-        if stands(trials, stage.OUTPUTS, key):
+        if stands(trials, [output for output in stage.OUTPUTS if output not in LEARNED_FROM], key):
             continue
         trials.begin(name)
         trials.facts = {"settings": settings, MADE_FROM: key}

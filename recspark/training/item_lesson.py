@@ -17,9 +17,10 @@ from recspark.lake import local_folder
 from recspark.models.adaptation import Adaptation, LastLayers
 from recspark.models.encoder import EncoderConfig, check_length, load_encoder, pad
 from recspark.models.model_folder import model_folder
-from recspark.models.objectives import CorrectedAllPairs, ItemTargets, Objective, losses_at
+from recspark.models.objectives import CorrectedAllPairs, ItemTargets, Objective, PairObjective, losses_at
 from recspark.models.retriever import Factors, Retriever
 from recspark.training.kept import KeptSteps
+from recspark.training.launcher import Ranks
 from recspark.training.learner import Losses, TrainingSettings, set_dropout
 from recspark.training.prefix import KeptStates, keep_prefix
 from recspark.training.reader import Columns, Shard, Step
@@ -69,14 +70,15 @@ class ItemLesson:
         settings = self.settings
         return settings.head_learning_rate if parameter.startswith("head.") else settings.adaptation.learning_rate
 
-    def losses(self, model: nn.Module, shard: Shard, device: torch.device) -> Losses:
-        factors = Factors.load(local_folder(self.factors))
+    def losses(self, model: nn.Module, shard: Shard, device: torch.device, ranks: Ranks) -> Losses:
+        factors, objective = Factors.load(local_folder(self.factors)), self.settings.objective
         gram_KK = torch.from_numpy(factors.user_gram).float().to(device)
         kept, forms = self.keep_prefix(model, shard, device), KeptSteps(int(self.settings.forms_gib * 2**30))
         mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
 
         def forms_of(step: Step) -> Tensor:
-            return self.settings.objective.forms(targets_of(step, len(gram_KK), device), gram_KK)
+            assert not isinstance(objective, PairObjective)
+            return objective.forms(targets_of(step, len(gram_KK), device), gram_KK)
 
         def losses(called: nn.Module, step: Step, epoch: int) -> Tensor:
             token_ids, mask = (t.to(device) for t in pad(step.arrays["tokens"]))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recspark.lake import local_folder
 from recspark.models.language import LanguageObjective, Start, base_of, block_losses
+from recspark.training.launcher import Ranks
 from recspark.training.learner import Losses, set_dropout
 from recspark.training.reader import Columns, Shard, Step
 
@@ -39,7 +40,7 @@ class LanguageLesson:
     def learning_rate(self, parameter: str) -> float:
         return self.peak
 
-    def losses(self, model: nn.Module, shard: Shard, device: torch.device) -> Losses:
+    def losses(self, model: nn.Module, shard: Shard, device: torch.device, ranks: Ranks) -> Losses:
         tokenizer = tokenizer_in(self.tokenizer)
         mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
         base = base_of(model)

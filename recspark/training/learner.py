@@ -44,7 +44,7 @@ class Lesson(Protocol):
     def learning_rate(self, parameter: str) -> float:
         """Peak of the named parameter."""
 
-    def losses(self, model: nn.Module, shard: Shard, device: torch.device) -> Losses:
+    def losses(self, model: nn.Module, shard: Shard, device: torch.device, ranks: Ranks) -> Losses:
         """Made once a rank, when `model` is on its device and in its starting state."""
 
 

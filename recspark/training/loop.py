@@ -38,7 +38,7 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
     model, learner.optimizer = ranks.prepare(learner.model, learner.optimizer)
     progress = restore(job, learner)
     check_steps(shard, ranks)
-    losses_of = job.lesson.losses(learner.model, shard, learner.device)
+    losses_of = job.lesson.losses(learner.model, shard, learner.device, ranks)
     writer = summary_writer(job, ranks)
     if not progress.log:
         start = evaluate(learner, losses_of, shard, ranks)

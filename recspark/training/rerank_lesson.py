@@ -15,6 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from recspark.config import Settings
 from recspark.models.cross_encoder import CrossEncoder, PairAdaptation, lowest_layers
 from recspark.models.encoder import EncoderConfig, load_encoder, pad
+from recspark.training.launcher import Ranks
 from recspark.training.learner import Losses, set_dropout
 from recspark.training.reader import Columns, Shard, Step
 
@@ -69,7 +70,7 @@ class RerankLesson:
     def learning_rate(self, parameter: str) -> float:
         return self.head_learning_rate if parameter.startswith("head.") else self.adaptation.learning_rate
 
-    def losses(self, model: nn.Module, shard: Shard, device: torch.device) -> Losses:
+    def losses(self, model: nn.Module, shard: Shard, device: torch.device, ranks: Ranks) -> Losses:
         mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
 
         def losses(called: nn.Module, step: Step, epoch: int) -> Tensor:

@@ -14,6 +14,7 @@ from recspark.models.encoder import load_encoder
 from recspark.models.language import CausalLm, Continued, MaskedLm, NewBert, NewGpt2, base_of, block_losses
 from recspark.models.vocabulary import WordPiece
 from recspark.training.language_lesson import LanguageLesson
+from recspark.training.launcher import LocalRanks
 from recspark.training.reader import Step
 from tests.tiny_encoder import make_tiny_decoder
 
@@ -192,7 +193,7 @@ def test_a_block_costs_the_same_on_whichever_rank_it_is(tokenizer, tmp_path: Pat
     start = (NewBert if objective.both_ways else NewGpt2)(layers=1, hidden_size=8, heads=2, positions=16)
     lesson = LanguageLesson(start, objective, str(tmp_path), 8, 0.0, 1e-3, 5)
     model = lesson.make_model()
-    losses = lesson.losses(model, None, torch.device("cpu"))  # type: ignore[arg-type]
+    losses = lesson.losses(model, None, torch.device("cpu"), LocalRanks())  # type: ignore[arg-type]
     tokens = [
         np.array([2, 7, 8, 9, 3], np.int32),
         np.array([2, 9, 8, 3], np.int32),

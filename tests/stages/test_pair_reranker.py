@@ -64,7 +64,7 @@ def test_pairs_are_learned_from_scored_and_put_in_order(spark, tmp_path, tiny_en
     history = form.history([form.bare(tokens[i]) for i in (4, 3, 2, 1, 0)], 16, 12)
     first = found[0].iloc[0]
     pair = form.pair(history, form.bare(tokens[int(first.item_id)])[:6])
-    model = load_cross_encoder(local_folder(lake.model_path("reranker")))
+    model = load_cross_encoder(local_folder(lake.model_of_date("reranker").path))
     assert scores_of(model, [pair], 64)[0] == pytest.approx(first.reranker_score, abs=1e-5)
 
 

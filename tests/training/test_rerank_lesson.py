@@ -6,6 +6,7 @@ import torch
 
 from recspark.models.adaptation import Full
 from recspark.models.encoder import EncoderConfig
+from recspark.training.launcher import LocalRanks
 from recspark.training.reader import Step
 from recspark.training.rerank_lesson import Bce, Listwise, RerankLesson
 
@@ -27,7 +28,7 @@ def test_a_step_of_lists_of_two_and_three_pairs_starts_at_the_logarithms_of_thei
     lengths = [np.array([3, 4], "<i4"), np.array([2, 5, 3], "<i4")]
     tokens = [np.arange(5, 5 + int(cuts.sum()), dtype="<i4") for cuts in lengths]
     step = Step({}, {"tokens": tokens, "lengths": lengths}, 2, ("train", 0))
-    losses = lesson.losses(model, None, torch.device("cpu"))(model, step, 1)
+    losses = lesson.losses(model, None, torch.device("cpu"), LocalRanks())(model, step, 1)
     assert losses.tolist() == pytest.approx([np.log(2), np.log(3)], abs=1e-6)
     losses.sum().backward()
     assert model.head.weight.grad.abs().sum() > 0

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pyspark.sql import SparkSession
 
 from recspark.errors import RunFailed, UserError
-from recspark.training.launcher.ranks import LocalRanks, Ranks
+from recspark.training.launcher.ranks import Gathered, LocalRanks, Ranks
 from recspark.training.launcher.settings import LaunchSettings
 from recspark.training.launcher.starters import STARTERS, Task
 from recspark.training.launcher.watcher import Watcher, explain, stop
 from recspark.training.status import Status, read_statuses
 
-__all__ = ["LaunchSettings", "LocalRanks", "Ranks", "TrainingFailed", "check_launch", "launch"]
+__all__ = ["Gathered", "LaunchSettings", "LocalRanks", "Ranks", "TrainingFailed", "check_launch", "launch"]
 
 
 class TrainingFailed(RunFailed):

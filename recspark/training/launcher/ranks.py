@@ -23,6 +23,27 @@ class Ranks(Protocol):
     def sum(self, numbers: Tensor) -> Tensor:
         """Element-wise sum over the ranks."""
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all ranks, one rank's after another's, as many as each has; no gradient flows."""
+
+
+class Gathered(torch.autograd.Function):
+    """`Ranks.gather` that a gradient flows through: a rank's rows get the sum of what all ranks make of them.
+
+    As the ranks' gradients are averaged afterwards, each loss must be scaled by the number of ranks, as the loop does.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks, ctx.count = ranks, len(rows)
+        counts = ranks.gather(torch.tensor([len(rows)], device=rows.device))
+        ctx.start = int(counts[: ranks.rank].sum())
+        return ranks.gather(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        return ctx.ranks.sum(slopes[0])[ctx.start : ctx.start + ctx.count], None
+
 
 class LocalRanks:
     """One rank: this process."""
@@ -38,6 +59,9 @@ class LocalRanks:
 
     def sum(self, numbers: Tensor) -> Tensor:
         return numbers
+
+    def gather(self, rows: Tensor) -> Tensor:
+        return rows
 
 
 class HorovodRanks:
@@ -64,6 +88,9 @@ class HorovodRanks:
     def sum(self, numbers: Tensor) -> Tensor:
         return self.hvd.allreduce(numbers, op=self.hvd.Sum)
 
+    def gather(self, rows: Tensor) -> Tensor:
+        return self.hvd.allgather(rows.detach())
+
 
 class TorchRanks(LocalRanks):
     """Ranks of a torch.distributed job, their gradients averaged by DistributedDataParallel."""
@@ -85,3 +112,13 @@ class TorchRanks(LocalRanks):
         total = numbers.clone()
         self.dist.all_reduce(total)
         return total
+
+    def gather(self, rows: Tensor) -> Tensor:
+        rows = rows.detach()
+        counts = [rows.new_zeros(1, dtype=torch.long) for _ in range(self.size)]
+        self.dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        longest = max(int(count) for count in counts)
+        padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
+        found = [torch.empty_like(padded) for _ in counts]
+        self.dist.all_gather(found, padded)
+        return torch.cat([part[: int(count)] for part, count in zip(found, counts, strict=True)])

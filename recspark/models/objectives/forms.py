@@ -1,12 +1,12 @@
-"""What the encoder learns: a loss per item of its vector z, quadratic in z as long as the user vectors are fixed.
+"""Objectives by item: a loss per item of its vector z, quadratic in z as long as the user vectors are fixed.
 
 An objective makes of an item's users the form Q with loss [z 1] Q [z 1]ᵀ: constant over a training, so it can be kept, and
-a step costs one product. Each objective is its settings. To add one: write the class here and add its name to `Objective`.
+a step costs one product.
 Shapes: B items, K factors, J = K + 1, M rows of the longest root in the batch.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -71,9 +71,6 @@ class CorrectedAllPairs(Settings):
         shrunk, own = penalty * solved[..., :-1], solved[..., -1]
         rest = targets.positives_B - (targets.user_sum_BK * own).sum(1)
         return packed((shrunk + shrunk.mT) / 2, targets.penalty_B[:, None] * own, rest, targets.weight_B)
-
-
-Objective = Annotated[CorrectedAllPairs | AllPairs, Field(discriminator="kind")]
 
 
 def all_pairs_square(targets: ItemTargets, user_gram_KK: Tensor) -> Tensor:
