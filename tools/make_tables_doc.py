@@ -1,4 +1,4 @@
-"""Write docs/tables.md, the SQL contract, from recspark/tables.py: python tools/make_tables_doc.py"""
+"""Write docs/tables.md, the SQL contract, from recspark/tables/: python tools/make_tables_doc.py"""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from recspark.tables import TABLES
 
 HEAD = """# The tables
 
-What each table of the lake holds; written from `recspark/tables.py` by `python tools/make_tables_doc.py`, and a test holds
+What each table of the lake holds; written from `recspark/tables/` by `python tools/make_tables_doc.py`, and a test holds
 the two together.
 
 Every table is a folder of plain Parquet, `<lake>/<table>/run_date=YYYY-MM-DD/`, with a `_manifest.json` beside the files

@@ -12,27 +12,23 @@ on another night. Where ratings are predicted, their errors stand beside, with k
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recspark.data import solves
 from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, write_catalogue
 from recspark.errors import UserError
 from recspark.evaluation.baselines import Als, Baseline, Popularity, Vectors
-from recspark.evaluation.metrics import coverage
 from recspark.lake import Lake, local_folder
-from recspark.models.factors import FactorSettings
 from recspark.models.retriever import load_head
 from recspark.session import task_threads
 from recspark.stages import rating_judge
-from recspark.stages.judge import SLICES, Evaluation, Trial, Verdict, columns, judge_lists
-from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend_trials, seen_positions
+from recspark.stages.judge import SLICES, Evaluation, Trial, judge_lists, metric_rows, readable
+from recspark.stages.judged_models import Model, catalogue_columns, history_folding, kept, priors, truth_and_seen
+from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend_trials
 from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version, keep_metrics, vectors_version
 from recspark.tables import (
     CANDIDATES,
@@ -62,9 +58,6 @@ INPUTS = (
 OUTPUTS = ("metrics",)
 # Judged on a table of lists.
 PUBLISHED = {Trial("full", "all"): CANDIDATES, Trial("reranked", "all"): RERANKED}
-SHOWN = ("ndcg", "recall", "map")  # in the table that is logged
-
-FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions, exposure) -> (user_id, vector)
 
 logger = logging.getLogger("recspark")
 
@@ -89,19 +82,6 @@ class EvaluateConfig(ListSettings):
         if len({b.kind for b in baselines}) < len(baselines):
             raise ValueError("each kind may be named once")
         return baselines
-
-
-@dataclass(frozen=True)
-class Model:
-    """A model's user vectors; its item vectors are the catalogue's column of its name.
-
-    users: (user_id, vector). known: boolean columns of the items it can list. slices: what it is judged on.
-    """
-
-    name: str
-    users: DataFrame
-    known: tuple[str, ...] = ()
-    slices: tuple[str, ...] = tuple(SLICES)
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
@@ -187,50 +167,6 @@ def published_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> di
     return {trial: lake.read(spark, table) for trial, table in PUBLISHED.items() if table is CANDIDATES or reranks}
 
 
-def priors(items: DataFrame) -> DataFrame:
-    """What the text alone says of each item, in place of its vector."""
-    return items.select("item_id", F.col("prior").alias("vector"), "interactions", "exposure")
-
-
-def history_folding(interactions: DataFrame, settings: FactorSettings, blocks: int, scratch: str) -> FoldIn:
-    """Folds the users of these interactions in over any item vectors, as embed does over its own."""
-    pairs = keep(solves.interaction_pairs(interactions, solves.FOLDED), f"{scratch}/pairs")
-
-    def fold_in(item_vectors: DataFrame) -> DataFrame:
-        return solves.fold_in(pairs, item_vectors, settings, blocks, f"{scratch}/fold_in")
-
-    return fold_in
-
-
-def kept(vectors: Vectors, path: str) -> Vectors:
-    """The same, computed once."""
-    return Vectors(keep(vectors.users, f"{path}-users"), keep(vectors.items, f"{path}-items"))
-
-
-def catalogue_columns(
-    items: DataFrame, factors: DataFrame | None, interactions: DataFrame, learned: dict[str, Vectors]
-) -> DataFrame:
-    """A row an item: its vector under every model (text_before's from `factors`, if given), what each baseline knows, its slice, and how many users have it in train."""
-    train = interactions.where("split = 'train'").groupBy("item_id").agg(F.count_distinct("user_id").alias("having"))
-    warm = F.col("interactions") > 0
-    frame = items.select(
-        "item_id",
-        F.col("vector").alias("full"),
-        F.col("prior").alias("text_after"),
-        warm.alias("warm"),
-        (~warm).alias("cold"),
-    )
-    if factors is not None:
-        frame = frame.join(factors.select("item_id", F.col("prior").alias("text_before")), "item_id", "left")
-    frame = frame.join(train, "item_id", "left").withColumn("having", F.coalesce("having", F.lit(0)))
-    for kind, vectors in learned.items():
-        first = vectors.items.select(F.size("vector").alias("size")).first()
-        nothing = F.array_repeat(F.lit(0.0).cast("float"), first["size"] if first else 1)
-        frame = frame.join(vectors.items.withColumnRenamed("vector", kind), "item_id", "left")
-        frame = frame.withColumn(f"knows_{kind}", F.col(kind).isNotNull()).withColumn(kind, F.coalesce(kind, nothing))
-    return frame
-
-
 def require_lengths(settings: EvaluateConfig, top_k: int, items: int) -> None:
     """UserError if a list of the largest `ks` cannot be had."""
     longest = settings.ks[-1]
@@ -243,30 +179,6 @@ def require_lengths(settings: EvaluateConfig, top_k: int, items: int) -> None:
             f"evaluate.ks asks for lists of {longest}, but candidates.top_k is {top_k}; raise it and run candidates again, "
             "or set evaluate.ks lower"
         )
-
-
-def truth_and_seen(
-    interactions: DataFrame, catalogue: Catalogue, seed: int, scratch: str
-) -> tuple[DataFrame, DataFrame]:
-    """What counts as relevant, (user_id, hash, position), each once; and what those users had before, (user_id, position).
-
-    Raises UserError if nothing counts.
-    """
-    test = interactions.where("split = 'test'").select("user_id", "item_id").distinct()
-    before = interactions.join(test, "user_id", "left_semi")
-    seen = keep(seen_positions(before, catalogue), f"{scratch}/seen")
-    known = before.where(F.col("split").isin(*solves.FOLDED)).select("user_id").distinct()
-    wanted = test.join(catalogue.positions(interactions.sparkSession), "item_id").join(known, "user_id", "left_semi")
-    fresh = wanted.join(seen, ["user_id", "position"], "left_anti")
-    truth = keep(
-        fresh.select("user_id", F.xxhash64(F.lit(seed), "user_id").alias("hash"), "position"), f"{scratch}/truth"
-    )
-    if truth.first() is None:
-        raise UserError(
-            "evaluate: no user to judge: no test interaction is with a known item that its user, known from train, valid or "
-            "history, has not had before; set preprocess.split so that users have a past and a test item"
-        )
-    return truth, seen
 
 
 def ranked_lists(
@@ -296,29 +208,3 @@ def ranked_lists(
             listed.select(F.lit(trials.index(trial)).alias("trial"), "user_id", "rank", "position")
         )
     return ranked
-
-
-def metric_rows(evaluation: Evaluation, verdicts: list[Verdict | None]) -> list[tuple]:
-    """Rows of the metrics table, those of slices in which nobody can be judged left out."""
-    rows: list[tuple] = []
-    for trial, verdict in zip(evaluation.trials, verdicts, strict=True):
-        if verdict is None:
-            continue
-        found, users = verdict.estimate, verdict.estimate.users
-        for (metric, k), *numbers in zip(columns(evaluation.ks), found.value, found.low, found.high, strict=True):
-            rows.append((trial.model, trial.slice, metric, k, *map(float, numbers), users))
-        allowed = evaluation.slice_size(trial.slice)
-        for k, shown in zip(evaluation.ks, verdict.shown, strict=True):
-            rows.append((trial.model, trial.slice, "coverage", k, coverage(shown, allowed), None, None, users))
-    return rows
-
-
-def readable(rows: list[tuple], k: int) -> str:
-    """The main metrics at k as a table for people."""
-    cells = {(model, name, metric): row for model, name, metric, at, *row in rows if at == k}
-    lines = [f"{'model':<12} {'slice':<5} {'users':>8}" + "".join(f"  {f'{metric}@{k}':<24}" for metric in SHOWN)]
-    for model, name in dict.fromkeys((row[0], row[1]) for row in rows):
-        shown = [cells[model, name, metric] for metric in SHOWN]
-        numbers = "".join(f"  {value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high, _ in shown)
-        lines.append(f"{model:<12} {name:<5} {shown[0][3]:>8}{numbers}")
-    return "\n".join(["metrics with 95 % intervals:", *lines])

@@ -14,7 +14,7 @@ from recspark.errors import UserError
 from recspark.stages.reranking import Scorer, World, over_questions, questions_of
 
 if TYPE_CHECKING:
-    from recspark.stages.rerank import Night
+    from recspark.stages.rerank_night import Night
 
 LESSON = "features binary, target int"
 

@@ -17,13 +17,15 @@ from pyspark.sql import DataFrame
 from recspark.data.catalogue import Catalogue
 from recspark.evaluation.bootstrap import Estimate, bootstrap_sums, estimate
 from recspark.evaluation.judged import Judged, judge, self_information
-from recspark.evaluation.metrics import METRICS
+from recspark.evaluation.metrics import METRICS, coverage
 from recspark.stages.lists import block_of
 
 SUMS = "trial int, sums binary, shown binary"
 SUMS_ARROW = pa.schema([("trial", pa.int32()), ("sums", pa.binary()), ("shown", pa.binary())])
 # The boolean columns of the catalogue that hold for the items of a slice.
 SLICES: Mapping[str, tuple[str, ...]] = {"all": (), "warm": ("warm",), "cold": ("cold",)}
+
+SHOWN = ("ndcg", "recall", "map")  # in the table that is logged
 
 Array = NDArray[Any]
 
@@ -149,3 +151,29 @@ def add_sums(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             totals[row["trial"]] = (sums, shown)
     rows = [{"trial": t, "sums": sums.tobytes(), "shown": shown.tobytes()} for t, (sums, shown) in totals.items()]
     yield pa.RecordBatch.from_pylist(rows, schema=SUMS_ARROW)
+
+
+def metric_rows(evaluation: Evaluation, verdicts: list[Verdict | None]) -> list[tuple]:
+    """Rows of the metrics table, those of slices in which nobody can be judged left out."""
+    rows: list[tuple] = []
+    for trial, verdict in zip(evaluation.trials, verdicts, strict=True):
+        if verdict is None:
+            continue
+        found, users = verdict.estimate, verdict.estimate.users
+        for (metric, k), *numbers in zip(columns(evaluation.ks), found.value, found.low, found.high, strict=True):
+            rows.append((trial.model, trial.slice, metric, k, *map(float, numbers), users))
+        allowed = evaluation.slice_size(trial.slice)
+        for k, shown in zip(evaluation.ks, verdict.shown, strict=True):
+            rows.append((trial.model, trial.slice, "coverage", k, coverage(shown, allowed), None, None, users))
+    return rows
+
+
+def readable(rows: list[tuple], k: int) -> str:
+    """The main metrics at k as a table for people."""
+    cells = {(model, name, metric): row for model, name, metric, at, *row in rows if at == k}
+    lines = [f"{'model':<12} {'slice':<5} {'users':>8}" + "".join(f"  {f'{metric}@{k}':<24}" for metric in SHOWN)]
+    for model, name in dict.fromkeys((row[0], row[1]) for row in rows):
+        shown = [cells[model, name, metric] for metric in SHOWN]
+        numbers = "".join(f"  {value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high, _ in shown)
+        lines.append(f"{model:<12} {name:<5} {shown[0][3]:>8}{numbers}")
+    return "\n".join(["metrics with 95 % intervals:", *lines])

@@ -38,7 +38,7 @@ from recspark.training.rerank_lesson import Listwise, PairObjective, RerankLesso
 if TYPE_CHECKING:
     from recspark.models.cross_encoder import CrossEncoder
     from recspark.retrieval.features import Question
-    from recspark.stages.rerank import Night
+    from recspark.stages.rerank_night import Night
 
 
 class CrossEncoderReranker(RankedTraining):

@@ -1,0 +1,91 @@
+"""Lists, and what judges them."""
+
+from recspark.tables.contract import ONE_MODEL, Column, Table
+
+_LIST_COLUMNS = (
+    Column("user_id", "id", "the user"),
+    Column("rank", "int", "from 1"),
+    Column("item_id", "id", "the item"),
+    Column("score", "float", "never rises with rank"),
+)
+CANDIDATES = Table("candidates", "The retriever's lists.", _LIST_COLUMNS, key=("user_id", "rank"))
+_RERANKER_SCORE = Column(
+    "reranker_score", "float", "the reranker's own; null below its depth and for users without a history", nullable=True
+)
+RERANKED = Table(
+    "reranked",
+    "The retriever's lists in the reranker's order; `score` is a blend of both scores.",
+    (*_LIST_COLUMNS, Column("retriever_score", "float", "the score among the candidates"), _RERANKER_SCORE),
+    key=("user_id", "rank"),
+)
+RECOMMENDATIONS = Table(
+    "recommendations",
+    "What consumers read: the lists that passed their checks.",
+    (
+        *_LIST_COLUMNS,
+        Column("model_hash", "string", "content hash of the retriever"),
+        Column("retriever_score", "float", "the retriever's, where the lists were reranked", nullable=True),
+        _RERANKER_SCORE,
+    ),
+    key=("user_id", "rank"),
+    constant=ONE_MODEL,
+)
+SEARCH_RESULTS = Table(
+    "search_results",
+    "Items for the queries that search.queries asked, best first.",
+    (
+        Column("query_id", "id", "the query, as the table of queries gave it"),
+        Column("rank", "int", "from 1"),
+        Column("item_id", "id", "the item"),
+        Column(
+            "score", "float", "cosine, BM25's share and preference added up (docs/search.md); never rises with rank"
+        ),
+        Column("model_hash", "string", "content hash of the retriever"),
+    ),
+    key=("query_id", "rank"),
+    constant=ONE_MODEL,
+)
+METRICS = Table(
+    "metrics",
+    "The evaluation: a value and its 95 % bootstrap interval a model, slice, metric and cut-off.",
+    (
+        Column(
+            "model",
+            "string",
+            "popularity, als, text_before, text_after, full, reranked; ratings, rating_biases, rating_mean",
+        ),
+        Column("slice", "string", "all, warm or cold"),
+        Column(
+            "metric", "string", "recall, ndcg, map, map_min, mrr, hit_rate, precision, coverage, novelty; rmse, mae"
+        ),
+        Column("k", "int", "length of the list that is judged; 0 for rmse and mae, which judge no list"),
+        Column("value", "double", "mean over users (coverage: share of the catalogue; rmse, mae: over ratings)"),
+        Column("low", "double", "2.5 % of the bootstrap", nullable=True),
+        Column("high", "double", "97.5 % of the bootstrap", nullable=True),
+        Column("users", "bigint", "users in the mean"),
+    ),
+    key=("model", "slice", "metric", "k"),
+)
+TRIALS = Table(
+    "trials",
+    "The stage tune: what was tried, and what became of it.",
+    (
+        Column("number", "int", "the trial, from 0"),
+        Column("study", "string", "folder of the study under tuning/"),
+        Column("state", "string", "complete, pruned, failed, or interrupted: killed, and its settings tried again"),
+        Column("own", "boolean", "the deployment's own settings"),
+        Column("params", "map<string,string>", "dotted path of a setting: the value tried, as JSON"),
+        Column("value", "double", "the metric, on validation rows", nullable=True),
+        Column("low", "double", "2.5 % of its bootstrap", nullable=True),
+        Column("high", "double", "97.5 % of its bootstrap", nullable=True),
+        Column("users", "bigint", "users in the mean", nullable=True),
+        Column(
+            "losses",
+            "array<double>",
+            "held-out loss of the fine-tuning by epoch, from epoch 0, where something is held out",
+        ),
+        Column("seconds", "double", "seconds it took", nullable=True),
+        Column("message", "string", "why it failed or was pruned", nullable=True),
+    ),
+    key=("number",),
+)
