@@ -18,6 +18,7 @@ from recspark.tables import (
     INTERACTIONS,
     ITEM_FACTORS,
     ITEM_VECTORS,
+    ITEMS,
     RERANKED,
     TEXT_VECTORS,
     USER_FACTORS,
@@ -54,14 +55,15 @@ def write_lake(path, valid: bool):
     model.mkdir(parents=True)
     save_file({"weight": np.zeros((2, 2), np.float32), "bias": np.zeros(2, np.float32)}, model / "head.safetensors")
     (model / "recspark.json").write_text(json.dumps({"factors": FactorSettings(embedding_size=2).model_dump()}))
-    factors = lake.write_model("factors", model, factorization="f")
-    retriever = lake.write_model("retriever", model, factors=factors)
+    learned_from = {t.name: {"fingerprint": t.name} for t in (INTERACTIONS, ITEMS, USER_FACTORS, ITEM_FACTORS)}
+    retriever = lake.write_model("retriever", model, inputs=learned_from)
     vector = {i: draw.normal(size=2).astype(np.float32).tolist() for i in range(RING)}
     taste = {u: draw.normal(size=2).astype(np.float32).tolist() for u in [*range(USERS), NOBODY]}
     had = {u: {i for v, i, *_ in events(valid) if u == v} for u in taste}
     lists = {u: [i for i in range(RING) if i not in had[u]][: LISTED - 1] for u in taste}
     frames = {
         INTERACTIONS: events(valid),
+        ITEMS: [(i, "", "", f"text-{i}", [2, 3], {}) for i in range(RING)],
         USER_FACTORS: [(u, WALKED, taste[u]) for u in range(USERS)],
         ITEM_FACTORS: [(i, 8, 1.0, vector[i], vector[i]) for i in range(RING)],
         TEXT_VECTORS: [(f"text-{i}", retriever, vector[i]) for i in range(RING)],
@@ -71,12 +73,14 @@ def write_lake(path, valid: bool):
     }
     for table, rows in frames.items():
         write(lake, table, rows, pa.int64())
-        write_manifest(lake, table, rows, factorization="f")
+        write_manifest(lake, table, rows)
     return lake, lists
 
 
 def write_manifest(lake, table, rows: list, **about) -> None:
-    (Path(lake.table_path(table)) / "_manifest.json").write_text(json.dumps({"rows": len(rows), **about}))
+    """As if it were what the retriever learned from, where that is a table of these."""
+    facts = {"rows": len(rows), "fingerprint": table.name, **about}
+    (Path(lake.table_path(table)) / "_manifest.json").write_text(json.dumps(facts))
 
 
 def reranked(spark, lake) -> dict:
