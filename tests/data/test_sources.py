@@ -21,7 +21,7 @@ def test_sql_joins_sources_and_leaves_no_view_behind(spark: SparkSession, write:
     with source_views(spark, sources):
         frame = open_raw(spark, "here", table)
     assert sorted(tuple(r) for r in frame.collect()) == [("1", "Red", "Long."), ("2", "Blue", None)]
-    assert spark.catalog.listTables() == []
+    assert not {"films", "plots"} & {table.name for table in spark.catalog.listTables()}
 
 
 def test_views_go_also_where_a_source_fails(spark: SparkSession, write: Write) -> None:
@@ -34,7 +34,7 @@ def test_views_go_also_where_a_source_fails(spark: SparkSession, write: Write) -
         source_views(spark, sources),
     ):
         pass
-    assert spark.catalog.listTables() == []
+    assert not {"films", "plots"} & {table.name for table in spark.catalog.listTables()}
 
 
 def test_a_table_that_sql_does_not_know_has_a_hint(spark: SparkSession) -> None:

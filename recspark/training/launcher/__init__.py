@@ -14,7 +14,7 @@ from recspark.errors import RunFailed, UserError
 from recspark.training.launcher.ranks import Gathered, LocalRanks, Ranks
 from recspark.training.launcher.settings import LaunchSettings
 from recspark.training.launcher.starters import STARTERS, Task
-from recspark.training.launcher.watcher import Watcher, explain, stop
+from recspark.training.launcher.watcher import Watcher, ended_by_watcher, explain, stop
 from recspark.training.status import Status, read_statuses
 
 __all__ = ["Gathered", "LaunchSettings", "LocalRanks", "Ranks", "TrainingFailed", "check_launch", "launch"]
@@ -43,7 +43,8 @@ def launch(
     watcher.start()
     thread_errors, threading.excepthook = threading.excepthook, note_thread_error
     try:  # in this thread: Horovod sets signal handlers, which only the main thread may
-        STARTERS[settings.launcher](spark, settings, task, status_folder, log_path)
+        with ended_by_watcher():
+            STARTERS[settings.launcher](spark, settings, task, status_folder, log_path)
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, KeyboardInterrupt) and not watcher.why:
             stop(spark, read_statuses(status_folder))

@@ -6,7 +6,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -16,7 +17,23 @@ from recspark.training.status import HEARTBEAT, Status, read_statuses
 
 GRACE = 15.0  # seconds that the launcher has to end by itself after a rank has failed
 POLL = 0.5
+END = (
+    signal.SIGUSR1
+)  # ends what the launching thread waits for; not SIGINT, which scripts ignore for commands in the background
 ECHO = "HorovodInternalError"  # what the other ranks say when one has died
+
+
+@contextmanager
+def ended_by_watcher() -> Iterator[None]:
+    """Within it, END raises KeyboardInterrupt in this thread, if it is the main one: others get no signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(END, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(END, before)
 
 
 class Watcher(threading.Thread):
@@ -42,7 +59,7 @@ class Watcher(threading.Thread):
                 stop(self.spark, statuses)
                 # A rank in this very process has nothing that could end it but an interrupt.
                 if not self.over.wait(0 if self.settings.launcher == "local" else GRACE):
-                    _thread.interrupt_main()
+                    _thread.interrupt_main(END)
                 return
 
     def look(self, statuses: dict[int, Status]) -> str:
