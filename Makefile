@@ -27,7 +27,7 @@ demo: setup ## the whole nightly run on MovieLens-100K, and what it says to one 
 	@echo "report: $$(find lake -name report.html -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)"
 
 test: setup ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
-	$(WITH_JAVA) $(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(WITH_JAVA) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench-prefix: setup ## how much faster an epoch is with the frozen layers' states kept; about 3 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/prefix.py

@@ -22,6 +22,11 @@ from tests.tiny_encoder import make_tiny_encoder
 RUN_DATE = datetime.date(2026, 1, 2)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole nights first: two workers would else wait for the last of them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     conf = {
