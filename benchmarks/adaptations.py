@@ -161,7 +161,7 @@ def main() -> None:
     for config in arguments.configurations:
         with TemporaryDirectory() as folder:
             lake = Path(folder) / "lake"
-            night(config, lake, "preprocess", NIGHT[NIGHT.index("finetune") - 1], *arguments.changes)
+            night(config, lake, NIGHT[0], NIGHT[NIGHT.index("finetune") - 1], *arguments.changes)
             for name in arguments.only or ADAPTATIONS:
                 rows.append(measured(config, lake, arguments.changes, name))
                 print(markdown(rows[-1:]).splitlines()[-1], flush=True)

@@ -124,3 +124,13 @@ def deal(examples: DataFrame, name: str, batch_size: int, shards: int, seed: int
 def mapped(by_part: dict[str, int]) -> Column:
     """The number of the row's part."""
     return F.when(F.col("part") == "valid", by_part.get("valid", 1)).otherwise(by_part.get("train", 1))
+
+
+def to_bytes(kind: str):  # type: ignore[no-untyped-def]
+    """From a column of arrays to their bytes, as numbers of a numpy type; null elements become 0."""
+
+    @F.pandas_udf("binary")  # type: ignore[call-overload]
+    def convert(rows):  # type: ignore[no-untyped-def]
+        return rows.map(lambda row: np.nan_to_num(np.asarray(row, np.float64)).astype(kind).tobytes())
+
+    return convert

@@ -6,11 +6,10 @@ has the texts by position.
 
 from typing import Literal
 
-import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recspark.data.examples import deal
+from recspark.data.examples import deal, to_bytes
 from recspark.data.sums import exact_mean, exact_sum
 
 
@@ -123,13 +122,3 @@ def lay_out_pairs(examples: DataFrame, held_out: float, batch_size: int, shards:
     part = F.when(uniform < held_out, "valid").otherwise("train")
     parted = examples.select("example", F.lit(0).alias("length"), part.alias("part"))
     return deal(parted, "example", batch_size, shards, seed)
-
-
-def to_bytes(kind: str):  # type: ignore[no-untyped-def]
-    """From a column of arrays to their bytes, as numbers of a numpy type; null elements become 0."""
-
-    @F.pandas_udf("binary")  # type: ignore[call-overload]
-    def convert(rows):  # type: ignore[no-untyped-def]
-        return rows.map(lambda row: np.nan_to_num(np.asarray(row, np.float64)).astype(kind).tobytes())
-
-    return convert

@@ -22,6 +22,7 @@ from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, write_catalogue
 from recspark.errors import UserError
 from recspark.evaluation.baselines import Als, Baseline, Popularity, Vectors
+from recspark.evaluation.rating_errors import METRICS as ERRORS
 from recspark.lake import Lake, local_folder
 from recspark.models.retriever import load_head
 from recspark.session import task_threads
@@ -134,7 +135,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     lake.clear_scratch("evaluate")
     logger.info("%s", readable(rows, settings.ks[0]))
     if errors:
-        logger.info("%s", rating_judge.readable(errors))
+        logger.info("%s", readable(errors, 0, ERRORS, "errors of predicted ratings"))
 
 
 def rating_errors(spark: SparkSession, lake: Lake, config: "Deployment", blocks: int) -> list[tuple]:

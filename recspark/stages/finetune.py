@@ -8,14 +8,19 @@ writes the training table; each rank reads a shard of it.
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from recspark.data import solves
 from recspark.data.blocks import Links, keep
-from recspark.data.examples import item_targets, lay_out, sample_positives, with_factor_weights, with_loss_weight
+from recspark.data.examples import (
+    item_targets,
+    lay_out,
+    sample_positives,
+    to_bytes,
+    with_factor_weights,
+    with_loss_weight,
+)
 from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.models.encoder import EncoderConfig
@@ -33,7 +38,6 @@ from recspark.stages.training import (
     OnEpoch,
     RankedTraining,
     best_model,
-    content_of,
     count_parameters,
     fingerprint_of,
     log_frame,
@@ -111,8 +115,8 @@ def job_by_item(
 ) -> TrainingJob:
     """For an objective by item. made_from: what a checkpoint goes by, beside the settings and the training table."""
     settings = config.finetune
-    made = training_examples(spark, lake, config, Factors.load(local_folder(factors)))
-    fingerprint = fingerprint_of(settings, lake.write(made, TRAINING_EXAMPLES), config.seed, *made_from)
+    lake.write(training_examples(spark, lake, config, Factors.load(local_folder(factors))), TRAINING_EXAMPLES)
+    fingerprint = fingerprint_of(lake, settings, [TRAINING_EXAMPLES], config.seed, *made_from)
     lesson = ItemLesson(settings, base, factors)
     return make_job(lake, "finetune", settings, lesson, TRAINING_EXAMPLES, config.seed, fingerprint)
 
@@ -123,8 +127,8 @@ def job_by_pair(
     """For an objective by pair."""
     settings, objective = config.finetune, config.finetune.objective
     assert isinstance(objective, PairObjective)
-    examples, items = write_pair_tables(spark, lake, config, objective)
-    fingerprint = fingerprint_of(settings, examples, content_of(items), config.seed, *made_from)
+    write_pair_tables(spark, lake, config, objective)
+    fingerprint = fingerprint_of(lake, settings, [PAIR_EXAMPLES, PAIR_ITEMS], config.seed, *made_from)
     lesson = PairLesson(settings, objective, settings.pairs, base, factors, lake.table_path(PAIR_ITEMS), config.seed)
     return make_job(lake, "finetune", settings, lesson, PAIR_EXAMPLES, config.seed, fingerprint)
 
@@ -146,8 +150,6 @@ def training_examples(spark: SparkSession, lake: Lake, config: "Deployment", fac
         )
     met = items.join(targets, "item_id", "left_semi")
     layout = lay_out(met, settings.validation_fraction, settings.batch_size, settings.num_processes, config.seed)
-    to_bytes = F.pandas_udf(lambda ids: ids.map(lambda row: np.asarray(row, "<i4").tobytes()), "binary")  # type: ignore[call-overload]
-    rows = layout.join(items.select("item_id", to_bytes("token_ids").alias("tokens")), "item_id").join(
-        targets, "item_id"
-    )
+    tokens = items.select("item_id", to_bytes("<i4")("token_ids").alias("tokens"))
+    rows = layout.join(tokens, "item_id").join(targets, "item_id")
     return rows.repartition(settings.num_processes, "shard").sortWithinPartitions("shard", "part", "batch", "slot")

@@ -168,12 +168,13 @@ def metric_rows(evaluation: Evaluation, verdicts: list[Verdict | None]) -> list[
     return rows
 
 
-def readable(rows: list[tuple], k: int) -> str:
-    """The main metrics at k as a table for people."""
+def readable(rows: list[tuple], k: int, metrics: Sequence[str] = SHOWN, title: str = "metrics") -> str:
+    """The metrics at k as a table for people."""
     cells = {(model, name, metric): row for model, name, metric, at, *row in rows if at == k}
-    lines = [f"{'model':<12} {'slice':<5} {'users':>8}" + "".join(f"  {f'{metric}@{k}':<24}" for metric in SHOWN)]
+    named = [f"{metric}@{k}" if k else metric for metric in metrics]
+    lines = [f"{'model':<14} {'slice':<5} {'users':>8}" + "".join(f"  {name:<24}" for name in named)]
     for model, name in dict.fromkeys((row[0], row[1]) for row in rows):
-        shown = [cells[model, name, metric] for metric in SHOWN]
+        shown = [cells[model, name, metric] for metric in metrics]
         numbers = "".join(f"  {value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high, _ in shown)
-        lines.append(f"{model:<12} {name:<5} {shown[0][3]:>8}{numbers}")
-    return "\n".join(["metrics with 95 % intervals:", *lines])
+        lines.append(f"{model:<14} {name:<5} {shown[0][3]:>8}{numbers}")
+    return "\n".join([f"{title} with 95 % intervals:", *lines])

@@ -33,7 +33,7 @@ from recspark.stages.provenance import require_same_tokens, tokenized_by
 from recspark.stages.reranking import Scorer, World, over_questions, questions_of
 from recspark.stages.training import RankedTraining, best_model, fingerprint_of, log_frame, make_job, train
 from recspark.tables import RERANKER_EXAMPLES, RERANKER_LOG
-from recspark.training.rerank_lesson import Listwise, PairObjective, RerankLesson
+from recspark.training.rerank_lesson import Listwise, RerankLesson, RerankObjective
 
 if TYPE_CHECKING:
     from recspark.models.cross_encoder import CrossEncoder
@@ -51,7 +51,7 @@ class CrossEncoderReranker(RankedTraining):
     max_users: int = Field(20000, ge=1, description="users it learns from, drawn by a hash of the id")
     layers: int | None = Field(None, ge=1, description="of the encoder, the lowest; all if not set")
     adaptation: PairAdaptation = LastLayers()
-    objective: PairObjective = Listwise()
+    objective: RerankObjective = Listwise()
     negatives: int = Field(7, ge=1, description="items not taken beside the one that was, drawn from the list")
     history_tokens: int = Field(64, ge=1, description="tokens of the history at most, the newest event first")
     event_tokens: int = Field(16, ge=1, description="tokens of one event's item at most")
@@ -71,9 +71,9 @@ class CrossEncoderReranker(RankedTraining):
         require_same_tokens(lake, "rerank", tokens, "the configuration")
         reader = PairReader(self, PairFormat.of(load_tokenizer(base.path, 1, base.trust_remote_code)))
         self.require_room(base, reader.form)
-        rows = lake.write(self.examples(lessons, world, reader, seed, night.scratch("pairs")), RERANKER_EXAMPLES)
+        lake.write(self.examples(lessons, world, reader, seed, night.scratch("pairs")), RERANKER_EXAMPLES)
         lesson = RerankLesson(base, self.layers, self.adaptation, self.objective, self.head_learning_rate, self.dropout)
-        fingerprint = fingerprint_of(self, rows, seed, tokens["encoder"])
+        fingerprint = fingerprint_of(lake, self, [RERANKER_EXAMPLES], seed, tokens["encoder"])
         job = make_job(lake, "reranker", self, lesson, RERANKER_EXAMPLES, seed, fingerprint)
         train(night.spark, lake, "reranker", job, self, f"cross-encoder, {self.adaptation.kind}, {self.objective.kind}")
         model, log = best_model(job)

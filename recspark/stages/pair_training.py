@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("recspark")
 
 
-def write_pair_tables(
-    spark: SparkSession, lake: Lake, config: "Deployment", objective: PairObjective
-) -> tuple[DataFrame, DataFrame]:
-    """Write pair_examples and pair_items; returns them.
+def write_pair_tables(spark: SparkSession, lake: Lake, config: "Deployment", objective: PairObjective) -> None:
+    """Write pair_examples and pair_items.
 
     Raises UserError where there are too few examples, or ratings are wanted and are not there.
     """
@@ -54,7 +52,8 @@ def write_pair_tables(
             "all_pairs needs none, nor does pairs.history: others where a user has two"
         )
     rows = made.item_rows(items, positions, examples, None if biases is None else biases[1])
-    return lake.write(laid_out(examples, config), PAIR_EXAMPLES), lake.write(rows, PAIR_ITEMS)
+    lake.write(laid_out(examples, config), PAIR_EXAMPLES)
+    lake.write(rows, PAIR_ITEMS)
 
 
 def rating_biases(pairs: DataFrame, objective: PairObjective) -> tuple[DataFrame, DataFrame] | None:

@@ -109,7 +109,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
             Traffic("read", "raw/texts", count, "pretrain.corpus" if settings.corpus else "preprocess.items")
         )
         tokenizer = write_tokenizer(lake, settings, texts)
-        blocks = lake.write(
+        lake.write(
             block_table(texts, tokenizer, settings, config.seed, lake.scratch("pretrain/blocks")), PRETRAINING_BLOCKS
         )
     lesson = LanguageLesson(
@@ -121,9 +121,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         settings.learning_rate,
         config.seed,
     )
-    job = make_job(
-        lake, "pretrain", settings, lesson, PRETRAINING_BLOCKS, config.seed, fingerprint_of(settings, blocks, recipe)
-    )
+    fingerprint = fingerprint_of(lake, settings, [PRETRAINING_BLOCKS], recipe)
+    job = make_job(lake, "pretrain", settings, lesson, PRETRAINING_BLOCKS, config.seed, fingerprint)
     train(spark, lake, "pretrain", job, settings, f"{settings.start.kind}, {settings.objective.kind}")
     model, rows = best_model(job)
     publish(spark, lake, settings, model, rows, tokenizer, recipe)

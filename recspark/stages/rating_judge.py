@@ -8,7 +8,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recspark.evaluation.rating_errors import METRICS, error_sums, rating_rows
+from recspark.evaluation.rating_errors import error_sums, rating_rows
 from recspark.stages.judge import SUMS, SUMS_ARROW, add_sums
 from recspark.stages.lists import block_of
 
@@ -65,14 +65,3 @@ def sums_of(rows: pa.Table, unit: float, replicates: int) -> pa.Table:
         mine = np.ones(len(slices), bool) if name == "all" else slices == name
         made.append((index, error_sums(hashes[mine], errors[mine], unit, replicates).tobytes(), b""))
     return pa.table([pa.array(column) for column in zip(*made, strict=True)], schema=SUMS_ARROW)
-
-
-def readable(rows: list[tuple]) -> str:
-    """The errors as a table for people."""
-    cells = {(model, name, metric): row for model, name, metric, _, *row in rows}
-    lines = [f"{'model':<14} {'slice':<5} {'users':>8}" + "".join(f"  {metric:<24}" for metric in METRICS)]
-    for model, name in dict.fromkeys((row[0], row[1]) for row in rows):
-        shown = [cells[model, name, metric] for metric in METRICS]
-        numbers = "".join(f"  {value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high, _ in shown)
-        lines.append(f"{model:<14} {name:<5} {shown[0][3]:>8}{numbers}")
-    return "\n".join(["errors of predicted ratings with 95 % intervals:", *lines])

@@ -3,14 +3,13 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Self
 
 import torch
 from pydantic import model_validator
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from torch import nn
 
 from recspark.lake import Lake
@@ -57,16 +56,11 @@ def make_job(
     )
 
 
-def fingerprint_of(settings: TrainingSettings, examples: DataFrame, *more: Any) -> str:
-    """What a checkpoint must have been trained on to be gone on from: settings, every row of the table, and more (models, seed)."""
-    content = [settings.model_dump_json(exclude={"prefix_gib", "forms_gib"}), content_of(examples), *more]
+def fingerprint_of(lake: Lake, settings: TrainingSettings, tables: Sequence[Table], *more: Any) -> str:
+    """What a checkpoint must have been trained on to be gone on from: settings, every row of the tables, and more (models, seed)."""
+    rows = [lake.manifest(table)["fingerprint"] for table in tables]
+    content = [settings.model_dump_json(exclude={"prefix_gib", "forms_gib"}), *rows, *more]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def content_of(rows: DataFrame) -> str:
-    """A number that every row has its part in, whatever their order."""
-    total = rows.select(F.sum(F.xxhash64(*rows.columns).cast("decimal(38,0)"))).first()
-    return str(total and total[0])
 
 
 def train(

@@ -93,7 +93,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         )
     folder = f"tuning/{config.tune.study or lake.run_date}"
     trials = lake.within(f"{folder}/lake")
-    tables = key_of(*(lake.manifest(table)["written_at"] for table in (INTERACTIONS, ITEMS)), str(lake.run_date))
+    tables = key_of(*(lake.manifest(table)["fingerprint"] for table in (INTERACTIONS, ITEMS)), str(lake.run_date))
     tables = key_of(tables, config.seed, config.model_dump(mode="json")["tune"]["validation"])
     base = trial_settings(lake, config)
     plan = plan_of(config, base, folder, tables)

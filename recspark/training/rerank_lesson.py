@@ -42,7 +42,7 @@ class Bce(Settings):
         return binary_cross_entropy_with_logits(scores, taken)
 
 
-PairObjective = Annotated[Listwise | Bce, Field(discriminator="kind")]
+RerankObjective = Annotated[Listwise | Bce, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RerankLesson:
     base: EncoderConfig
     layers: int | None
     adaptation: PairAdaptation
-    objective: PairObjective
+    objective: RerankObjective
     head_learning_rate: float
     dropout: float
 

@@ -11,9 +11,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from recspark.errors import UserError
+from recspark.evaluation import rating_errors
 from recspark.lake import Lake
 from recspark.pipeline import Deployment
-from recspark.stages import rating_judge, ratings
+from recspark.stages import judge, rating_judge, ratings
 from recspark.stages.ratings import RatingsConfig
 from recspark.tables import (
     INTERACTIONS,
@@ -147,7 +148,7 @@ def test_errors_are_judged_by_slice_beside_biases_and_mean(spark, world):
             assert low <= value <= high
             assert users == mine.user_id.nunique()
     assert len(found) == 18
-    assert "ratings        cold" in rating_judge.readable(rows)
+    assert "ratings        cold" in judge.readable(rows, 0, rating_errors.METRICS)
 
 
 def test_equal_ratings_of_one_user_and_one_item_are_predicted_as_they_are(spark, tmp_path):

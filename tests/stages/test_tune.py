@@ -186,7 +186,7 @@ def spied(stage: Any, ran: list[str]) -> Any:
 
 def stubbed(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
     """`act(settings)` in the place of a trial's stages."""
-    monkeypatch.setattr(Lake, "manifest", lambda *_: {"written_at": "today"})
+    monkeypatch.setattr(Lake, "manifest", lambda *_: {"fingerprint": "rows"})
     monkeypatch.setattr(tune, "make_trial_lake", lambda *_: None)
     monkeypatch.setattr(tune, "run_stages", lambda spark, lake, settings, *_: act(settings))
     monkeypatch.setattr(Lake, "read", lambda *_: None)
