@@ -74,10 +74,17 @@ def planned(lake: Lake, deployment: Deployment, names: Sequence[str]) -> list[st
     return [name for name in names if name not in idle]
 
 
+def never_made(deployment: Deployment) -> set[str]:
+    """Outputs of the stages that the configuration has no section for."""
+    left_out = (stage for name, stage in STAGES.items() if getattr(deployment, name) is None)
+    return {output for stage in left_out for output in stage.OUTPUTS}
+
+
 def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: str) -> None:  # type: ignore[no-untyped-def]
     """One stage, with a line before and a line after."""
     stage, before, began = STAGES[name], len(lake.traffic), time.time()
-    log.info("[%s] %s: reads %s", position, name, ", ".join(stage.INPUTS), extra={"stage": name, "event": "start"})
+    reads = ", ".join(given for given in stage.INPUTS if given not in never_made(deployment))
+    log.info("[%s] %s: reads %s", position, name, reads, extra={"stage": name, "event": "start"})
     lake.begin(name)
     stage.run(spark, lake, deployment)
     spark.catalog.clearCache()

@@ -10,7 +10,7 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from recspark.evaluation import verdict
-from recspark.evaluation.card import model_card, value
+from recspark.evaluation.card import model_card
 from recspark.lake import Lake
 from recspark.lake.promotions import before, history, log_of, promoted
 from recspark.lake.promotions import promote as promote_version
@@ -43,25 +43,23 @@ def versions_table(registry: Registry, versions: Sequence[Version]) -> Any:
     stack, now = history(registry), promoted(registry)
     measured = {v.id: first_night(registry.metrics(v.id), v.run_date) for v in versions}
     ks = [verdict.main_k(frame) for frame in measured.values() if frame is not None]
-    table = grid(
-        ("version", "left"),
-        ("written", "left"),
-        (f"ndcg@{ks[0]}" if ks else "ndcg", "left"),
-        ("cold items", "left"),
-        ("nights", "number"),
-        ("", "left"),
-    )
+    headers = ("written", f"ndcg@{ks[0]}" if ks else "ndcg", "cold items", "nights", "")
+    table = grid(("version", "left"), *((name, "number" if name else "left") for name in headers))
+    table.columns[0].min_width = max(len(v.id) for v in versions)  # it is there to be copied
     for v in versions:
-        frame = measured[v.id]
-        cells = (
-            ["", ""]
-            if frame is None
-            else [value(frame, "full", s, "ndcg", verdict.main_k(frame)) for s in ("all", "cold")]
-        )
         mark = Text("promoted", "bold green") if v.id == now else Text("before" if v.id in stack else "", "dim")
         written = v.manifest["written_at"][:16].replace("T", " ")
-        table.add_row(Text(v.id), Text(written, "dim"), *map(Text, cells), Text(str(len(registry.metrics(v.id)))), mark)
+        cells = [Text(mean_of(measured[v.id], cut)) for cut in ("all", "cold")]
+        table.add_row(Text(v.id), Text(written, "dim"), *cells, Text(str(len(registry.metrics(v.id)))), mark)
     return table
+
+
+def mean_of(frame: pd.DataFrame | None, cut: str) -> str:
+    """nDCG of the full model, whose interval is in the card; nothing where it was not measured."""
+    if frame is None:
+        return ""
+    found = verdict.scores(frame, cut, verdict.METRIC, verdict.main_k(frame))
+    return next((f"{score.value:.4f}" for score in found if score.model == "full"), "–")
 
 
 def first_night(metrics: dict[str, list[dict[str, Any]]], own: datetime.date) -> pd.DataFrame | None:
