@@ -169,9 +169,9 @@ def test_without_earlier_candidates_negatives_are_random_only_and_without_rating
     settings = {"pairs": {**PAIRS, "history": "others"}}
     bpr, mse = (world.config(objective={"kind": kind}, **settings) for kind in ("bpr", "mse"))
     with caplog.at_level(logging.INFO, "recspark"):
-        examples, _ = write_pair_tables(spark, world.lake, bpr, bpr.finetune.objective)
+        write_pair_tables(spark, world.lake, bpr, bpr.finetune.objective)
     assert "no candidates of an earlier run date: negatives are random ones only" in caplog.text
-    rows = examples.collect()
+    rows = world.lake.read(spark, PAIR_EXAMPLES).collect()
     assert len(rows) == 4 * USERS_THERE  # also who met nothing before the target has a history of others
     assert {len(numbers(row.history)) for row in rows} == {4}
     assert all(row.target not in numbers(row.history) for row in rows)
