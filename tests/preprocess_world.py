@@ -15,6 +15,7 @@ from recspark.lake import Lake
 from recspark.models.encoder import EncoderConfig
 from recspark.stages import preprocess
 from recspark.tables import INTERACTIONS, ITEMS, REJECTS, USERS
+from tests.spark_memory import kept
 
 RUN_DATE = datetime.date(2026, 11, 24)
 
@@ -68,10 +69,11 @@ class World:
 
     def refusal(self, *overrides: str) -> str:
         """The message of the UserError that the run ends with; asserts that the lake holds nothing then."""
+        before = kept(self.spark)
         with pytest.raises(UserError) as caught:
             self.run(*overrides)
         assert not (self.folder / "lake").exists()
-        assert self.spark.sparkContext._jsc.getPersistentRDDs().isEmpty()  # type: ignore[attr-defined]
+        assert kept(self.spark) <= before
         return str(caught.value)
 
     def table(self, name: str) -> list[dict[str, Any]]:

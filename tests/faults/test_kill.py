@@ -1,7 +1,7 @@
-"""SIGKILL in the middle of each stage, then the same command again: the tables of an undisturbed night, and no half table."""
+"""SIGKILL in the middle of each stage, and the night goes on from it: the tables of an undisturbed one, and no half table."""
 
+import itertools
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -41,11 +41,11 @@ def run(folder: Path, lake: Path, *more: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command(folder, *more), capture_output=True, text=True, timeout=600, env=env, check=False)
 
 
-def kill_during(folder: Path, lake: Path, stage: str) -> None:
-    """Start a stage, and kill all its processes when it has got somewhere."""
+def kill_during(folder: Path, lake: Path, first: str, stage: str) -> str:
+    """Start the night at its stage `first`, and kill all its processes in the midst of `stage`. Returns what it had said."""
     env = {**nightly.environment(), "KILL_LAKE": str(lake)}
     process = subprocess.Popen(
-        command(folder, "--from", stage, "--to", stage),
+        command(folder, "--from", first),
         env=env,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -53,22 +53,26 @@ def kill_during(folder: Path, lake: Path, stage: str) -> None:
         start_new_session=True,
     )
     assert process.stderr is not None
+    said = []
     for line in process.stderr:
+        said.append(line)
         if f"{stage}: reads" in line:
             break
     wait_until_under_way(lake, stage, process)
-    assert process.poll() is None, f"{stage} was over before it could be killed"
+    assert process.poll() is None, f"{stage} was over before it could be killed: {''.join(said)[-3000:]}"
     os.killpg(process.pid, signal.SIGKILL)
     process.stderr.close()
     process.wait()
+    return "".join(said)
 
 
 def wait_until_under_way(lake: Path, stage: str, process: subprocess.Popen) -> None:
     """Until the stage has written something to scratch; for finetune, a checkpoint."""
     pattern = "finetune/*/epoch-*.safetensors" if stage == "finetune" else "*/**/*"
-    scratch, until = lake / "_scratch" / f"run_date={nightly.DATE}", time.time() + 300
+    scratch = lake / "_scratch" / f"run_date={nightly.DATE}"
+    before, until = set(scratch.glob(pattern)), time.time() + 300
     while time.time() < until and process.poll() is None:
-        if any(scratch.glob(pattern)):
+        if set(scratch.glob(pattern)) - before:
             time.sleep(0.2)
             return
         time.sleep(0.02)
@@ -80,31 +84,27 @@ def outputs(stage: str) -> list[str]:
     return [name for name in ALL_STAGES[stage].OUTPUTS if name in TABLES and not name.startswith("pair_")]
 
 
-def lake_before(world: Path, stage: str, lake: Path) -> None:
-    """The lake as it stands when a stage is about to run."""
-    shutil.copytree(world / "whole", lake, symlinks=True)
-    shutil.rmtree(lake / "_scratch", ignore_errors=True)
-    names = list(nightly.STAGES)
-    for later in names[names.index(stage) :]:
-        for name in ALL_STAGES[later].OUTPUTS:
-            shutil.rmtree(lake / name, ignore_errors=True)
-
-
-@pytest.mark.parametrize("stage", nightly.STAGES)
-def test_a_killed_stage_run_again_ends_as_if_nothing_had_happened(world: Path, tmp_path: Path, stage: str):
-    lake = tmp_path / "lake"
-    lake_before(world, stage, lake)
-    kill_during(world, lake, stage)
-    for table in outputs(stage):  # there, whole and right, or not there at all
-        partition = lake / table / f"run_date={nightly.DATE}"
-        if partition.exists():
-            assert (partition / "_manifest.json").exists()
-            assert_same(world / "whole", lake, table)
-    again = nightly.succeed(run(world, lake, "--from", stage, "--to", stage))
-    if stage == "finetune":
-        assert "going on from the checkpoint of epoch" in again.stderr
-    for table in outputs(stage):
+def test_a_night_killed_in_each_of_its_stages_ends_as_if_nothing_had_happened(world: Path, tmp_path: Path):
+    lake, said = tmp_path / "lake", ""
+    for before, stage in itertools.pairwise((nightly.STAGES[0], *nightly.STAGES)):
+        said = kill_during(world, lake, before, stage)
+        if before == "finetune" and stage != before:
+            assert "going on from the checkpoint of epoch" in said
+        for table in tables_until(stage):
+            partition = lake / table / f"run_date={nightly.DATE}"
+            if table not in outputs(stage):  # of a stage that was killed first and has ended since
+                assert partition.exists()
+            if partition.exists():  # there, whole and right, or not there at all
+                assert (partition / "_manifest.json").exists()
+                assert_same(world / "whole", lake, table)
+    nightly.succeed(run(world, lake, "--from", nightly.STAGES[-1]))
+    for table in tables_until(nightly.STAGES[-1]):
         assert_same(world / "whole", lake, table)
+
+
+def tables_until(stage: str) -> list[str]:
+    names = nightly.STAGES[: nightly.STAGES.index(stage) + 1]
+    return [table for name in names for table in outputs(name)]
 
 
 def assert_same(whole: Path, lake: Path, table: str) -> None:

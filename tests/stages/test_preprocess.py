@@ -12,6 +12,7 @@ from recspark.config import ConfigError, parse
 from recspark.models.encoder import load_tokenizer
 from recspark.stages.preprocess import PreprocessConfig
 from tests.preprocess_world import World, six_items, twenty_events
+from tests.spark_memory import kept
 
 RAW = {"interactions": {"path": "i", "columns": {"order": "o"}}, "items": {"path": "t", "text": "{title}"}}
 
@@ -22,6 +23,7 @@ def world(spark: SparkSession, tmp_path: Path, tiny_encoder: Path) -> World:
 
 
 def test_twenty_events_become_four_tables(world: World) -> None:
+    before = kept(world.spark)
     world.run()
     interactions = world.table("interactions")
     assert Counter(r["split"] for r in interactions) == {"train": 16, "test": 4}
@@ -51,7 +53,7 @@ def test_twenty_events_become_four_tables(world: World) -> None:
 
     reads = [(t.action, t.name, t.rows) for t in world.lake.traffic[:2]]
     assert reads == [("read", "raw/items", 6), ("read", "raw/interactions", 20)]
-    assert world.spark.sparkContext._jsc.getPersistentRDDs().isEmpty()  # type: ignore[attr-defined]
+    assert kept(world.spark) <= before
 
 
 def test_users_with_attributes_and_users_without_events(world: World) -> None:
