@@ -30,6 +30,7 @@ setup(
         "numpy>=1.26",
         "pandas>=2.0",
         "scipy>=1.11",
+        "scikit-learn>=1.3",  # TF-IDF
         "torch>=2.4",
         "transformers>=5",
         "peft>=0.18",
