@@ -14,7 +14,7 @@ PACKAGES := .venv/.packages
 HOROVOD := .venv/.horovod
 READY := .venv/.ready
 
-.PHONY: help setup preflight data demo test bench-prefix bench-adaptations check lock clean
+.PHONY: help setup preflight data demo test bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +32,11 @@ test: setup ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
 bench-prefix: setup ## how much faster an epoch is with the frozen layers' states kept; about 3 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/prefix.py
 
+quality: setup ## the lists beside published tables, three seeds each; hours; RECSPARK_DATASETS names the data sets
+	$(WITH_JAVA) $(BIN)/python benchmarks/quality.py $(ARGS)
+
 bench-adaptations: setup ## what each way to fine-tune costs and gives, on two data sets; hours
-	$(WITH_JAVA) $(BIN)/python benchmarks/adaptations.py conf/demo.yaml conf/amazon-office.yaml $(ARGS)
+	$(WITH_JAVA) $(BIN)/python benchmarks/adaptations.py conf/demo.yaml conf/quality/amazon-office.yaml $(ARGS)
 
 check: $(PACKAGES) ## lint, format, types, and which module may import which
 	$(BIN)/ruff check .

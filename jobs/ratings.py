@@ -1,4 +1,4 @@
-"""spark-submit jobs/ratings.py --config conf/ml-100k-stratified.yaml --run-date 2026-01-31"""
+"""spark-submit jobs/ratings.py --config conf/quality/movielens-a.yaml --run-date 2026-01-31"""
 
 from recspark.runner import submit
 

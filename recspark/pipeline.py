@@ -2,7 +2,7 @@
 
 A stage is a module with `INPUTS` and `OUTPUTS` (names of tables and models), its `Config`, and `run(spark, lake, config)`,
 which reads inputs by name, computes, and writes outputs by name. `config` is the whole Deployment; a stage reads its own
-section, `encoder` and `seed`. A stage whose section is not there (pretrain, ratings, rerank) is left out.
+section, `encoder` and `seed`. A stage whose section is not there (pretrain, combine, ratings, rerank) is left out.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from recspark.models.language import Continued
 from recspark.session import SparkSettings
 from recspark.stages import (
     candidates,
+    combine,
     embed,
     evaluate,
     factorize,
@@ -29,6 +30,7 @@ from recspark.stages import (
     tune,
 )
 from recspark.stages.candidates import CandidatesConfig
+from recspark.stages.combine import CombineConfig
 from recspark.stages.embed import EmbedConfig
 from recspark.stages.evaluate import EvaluateConfig
 from recspark.stages.factorize import FactorizeConfig
@@ -49,6 +51,7 @@ PIPELINE: Sequence[ModuleType] = (
     factorize,
     finetune,
     embed,
+    combine,
     ratings,
     candidates,
     rerank,
@@ -71,6 +74,7 @@ class Deployment(Settings):
     factorize: FactorizeConfig = FactorizeConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     embed: EmbedConfig = EmbedConfig()
+    combine: CombineConfig | None = Field(None, description="left out: the lists are made of embed's vectors")
     ratings: RatingsConfig | None = Field(None, description="left out: no ratings are predicted")
     candidates: CandidatesConfig = CandidatesConfig()
     rerank: RerankConfig | None = Field(None, description="left out: the retriever's order is published")
@@ -114,6 +118,15 @@ class Deployment(Settings):
         if missing:
             raise ValueError(
                 f"ratings.user_features names {', '.join(missing)}, which preprocess.users.attributes does not; it has {sorted(there)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reranks_lists_that_it_can_make_again(self) -> "Deployment":
+        if self.combine and self.rerank:
+            raise ValueError(
+                "rerank learns from lists that it makes anew without the last events, and it cannot make those of combine: "
+                "leave out one of the two sections"
             )
         return self
 

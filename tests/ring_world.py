@@ -72,9 +72,14 @@ def write_lake(path, valid: bool):
         CANDIDATES: [(u, n, i, float(-n)) for u in taste for n, i in enumerate(lists[u], 1)],
     }
     for table, rows in frames.items():
-        write(lake, table, rows, pa.int64())
-        write_manifest(lake, table, rows)
+        put(lake, table, rows)
     return lake, lists
+
+
+def put(lake, table, rows: list) -> None:
+    """The table, in the place of what was there."""
+    write(lake, table, rows, pa.int64())
+    write_manifest(lake, table, rows)
 
 
 def write_manifest(lake, table, rows: list, **about) -> None:

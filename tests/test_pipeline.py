@@ -47,7 +47,7 @@ def test_each_stage_says_what_it_is_for():
     assert all((stage.__doc__ or "").startswith(f"{name}: ") for name, stage in STAGES.items())
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "conf").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "conf").rglob("*.yaml")), ids=lambda path: path.name)
 def test_every_configuration_that_is_shipped_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("RECSPARK_DATASETS", "RECSPARK_SPLITS"):
         monkeypatch.setenv(name, "/somewhere")

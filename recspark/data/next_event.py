@@ -39,6 +39,13 @@ def newest_histories(events: DataFrame, catalogue: Catalogue, longest: int, seed
     return recent.groupBy("user_id").agg(gathered.alias("history"))
 
 
+def newest_items(events: DataFrame, catalogue: Catalogue, longest: int, seed: int) -> DataFrame:
+    """(user_id, history array<int>): positions of the last `longest` items each user had, the newest first, each item once."""
+    newest = F.row_number().over(Window.partitionBy("user_id", "item_id").orderBy(*newest_first(events, seed)))
+    once = events.select("*", newest.alias("copy")).where("copy = 1").drop("copy")
+    return newest_histories(once, catalogue, longest, seed)
+
+
 def newest_first(events: DataFrame, seed: int) -> tuple[Column, Column]:
     """What orders a user's events; those of one moment by a hash."""
     return F.desc("order_key"), F.xxhash64(F.lit(seed), *events.columns)

@@ -11,12 +11,13 @@ from typing import Literal
 import pandas as pd
 
 METRIC = "ndcg"
-OURS = ("text_before", "text_after", "full", "reranked")  # whatever else is in the table is a baseline
+OURS = ("text_before", "text_after", "factors", "full", "reranked")  # whatever else is in the table is a baseline
 NAMES = {
     "popularity": "popularity",
     "als": "Spark's ALS",
     "text_before": "text before fine-tuning",
     "text_after": "text after fine-tuning",
+    "factors": "factors and text",
     "full": "full model",
     "ratings": "ratings model",
     "rating_biases": "biases alone",

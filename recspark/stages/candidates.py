@@ -13,14 +13,15 @@ from recspark.data.sources import Source, open_files
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.session import task_threads
+from recspark.stages.list_vectors import list_vectors
 from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend, seen_positions
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
-from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, USER_VECTORS, is_id_type
+from recspark.tables import CANDIDATES, INTERACTIONS, is_id_type
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-INPUTS = ("interactions", "item_vectors", "user_vectors")
+INPUTS = ("interactions", "item_vectors", "user_vectors", "combined_item_vectors", "combined_user_vectors")
 OUTPUTS = ("candidates",)
 DENY = "candidates.deny"
 
@@ -35,13 +36,14 @@ class CandidatesConfig(ListSettings):
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read item_vectors, user_vectors and interactions; write candidates.
+    """Read item_vectors and user_vectors, or what combine made of them, and interactions; write candidates.
 
     Raises UserError where K items cannot be had, or the tables or the deny list do not fit together.
     """
     settings = config.candidates
     lake.clear_scratch("candidates")
-    items, users = lake.read(spark, ITEM_VECTORS), lake.read(spark, USER_VECTORS)
+    vectors = list_vectors(spark, lake, config)
+    items, users = vectors.items, vectors.users
     interactions = lake.read(spark, INTERACTIONS)
     require_one_model(items, users)
     version = vectors_version(lake, "candidates")
@@ -55,7 +57,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
 
     lists = recommend(
         users.select("user_id", "vector"),
-        seen_positions(interactions, catalogue),
+        seen_positions(interactions, catalogue, vectors.seen_splits),
         catalogue,
         Ranking("vector", "vector", settings.top_k, allowed),
         blocks_for(users.count(), settings),

@@ -29,6 +29,7 @@ from recspark.session import task_threads
 from recspark.stages import rating_judge
 from recspark.stages.judge import SLICES, Evaluation, Trial, judge_lists, metric_rows, readable
 from recspark.stages.judged_models import Model, catalogue_columns, history_folding, kept, priors, truth_and_seen
+from recspark.stages.list_vectors import list_vectors
 from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend_trials
 from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version, keep_metrics, vectors_version
 from recspark.tables import (
@@ -51,6 +52,8 @@ INPUTS = (
     "item_factors",
     "item_vectors",
     "user_vectors",
+    "combined_item_vectors",
+    "combined_user_vectors",
     "candidates",
     "rating_item_factors",
     "predicted_ratings",
@@ -96,7 +99,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEM_VECTORS)
     version = borrowed_version(lake, "evaluate")
     factors = lake.read(spark, ITEM_FACTORS) if version is None else None
-    user_vectors = lake.read(spark, USER_VECTORS)
+    user_vectors, listed = lake.read(spark, USER_VECTORS), list_vectors(spark, lake, config)
     require_lengths(settings, config.candidates.top_k, items.count())
     published = published_lists(spark, lake, config)
     if interactions.where("split = 'test'").first() is None:
@@ -111,8 +114,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     learned: dict[str, Vectors] = {
         b.kind: kept(b.vectors(interactions, items, config.seed), f"{scratch}/{b.kind}") for b in settings.baselines
     }
-    catalogue = write_catalogue(catalogue_columns(items, factors, interactions, learned), scratch)
-    truth, seen = truth_and_seen(interactions, catalogue, config.seed, scratch)
+    catalogue = write_catalogue(catalogue_columns(items, listed.items, factors, interactions, learned), scratch)
+    truth, seen = truth_and_seen(interactions, catalogue, config.seed, scratch, listed)
 
     judged = truth.select("user_id").distinct()
     solve = config.factorize if version is None else load_head(local_folder(version.path))[2]
@@ -121,7 +124,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         *(Model(b.kind, learned[b.kind].users, (f"knows_{b.kind}",), b.slices) for b in settings.baselines),
         *([Model("text_before", keep(fold_in(priors(factors)), f"{scratch}/before"))] if factors is not None else []),
         Model("text_after", keep(fold_in(priors(items)), f"{scratch}/after")),
-        Model("full", user_vectors),
+        *([Model("factors", user_vectors)] if config.combine else []),
+        Model("full", listed.users, repeats=listed.repeats),
     ]
     trials = tuple(dict.fromkeys((*(Trial(model.name, name) for model in models for name in model.slices), *published)))
     blocks = blocks_for(judged.count(), settings)
@@ -196,9 +200,15 @@ def ranked_lists(
     spark, longest, users = judged.sparkSession, settings.ks[-1], judged
     for model in models:
         users = users.join(model.users.select("user_id", F.col("vector").alias(model.name)), "user_id", "left")
-    known = {model.name: model.known for model in models}
+    named = {model.name: model for model in models}
     rankings = {
-        number: Ranking(trial.model, trial.model, longest, (*known[trial.model], *SLICES[trial.slice]))
+        number: Ranking(
+            trial.model,
+            trial.model,
+            longest,
+            (*named[trial.model].known, *SLICES[trial.slice]),
+            not named[trial.model].repeats,
+        )
         for number, trial in enumerate(trials)
         if trial not in published
     }

@@ -13,6 +13,7 @@ from recspark.errors import UserError
 from recspark.evaluation.baselines import Vectors
 from recspark.models.factors import FactorSettings
 from recspark.stages.judge import SLICES
+from recspark.stages.list_vectors import ListVectors
 from recspark.stages.lists import seen_positions
 
 FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions, exposure) -> (user_id, vector)
@@ -22,28 +23,35 @@ FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions, exp
 class Model:
     """A model's user vectors; its item vectors are the catalogue's column of its name.
 
-    users: (user_id, vector). known: boolean columns of the items it can list. slices: what it is judged on.
+    users: (user_id, vector). known: boolean columns of the items it can list. slices: what it is judged on. repeats: it lists what
+    users had, too.
     """
 
     name: str
     users: DataFrame
     known: tuple[str, ...] = ()
     slices: tuple[str, ...] = tuple(SLICES)
+    repeats: bool = False
 
 
 def catalogue_columns(
-    items: DataFrame, factors: DataFrame | None, interactions: DataFrame, learned: dict[str, Vectors]
+    items: DataFrame,
+    listed: DataFrame,
+    factors: DataFrame | None,
+    interactions: DataFrame,
+    learned: dict[str, Vectors],
 ) -> DataFrame:
-    """A row an item: its vector under every model (text_before's from `factors`, if given), what each baseline knows, its slice, and how many users have it in train."""
+    """A row an item: its vector under every model (the full one's from `listed`, text_before's from `factors`, if given), what each baseline knows, its slice, and how many users have it in train."""
     train = interactions.where("split = 'train'").groupBy("item_id").agg(F.count_distinct("user_id").alias("having"))
     warm = F.col("interactions") > 0
     frame = items.select(
         "item_id",
-        F.col("vector").alias("full"),
+        F.col("vector").alias("factors"),
         F.col("prior").alias("text_after"),
         warm.alias("warm"),
         (~warm).alias("cold"),
     )
+    frame = frame.join(listed.select("item_id", F.col("vector").alias("full")), "item_id")
     if factors is not None:
         frame = frame.join(factors.select("item_id", F.col("prior").alias("text_before")), "item_id", "left")
     frame = frame.join(train, "item_id", "left").withColumn("having", F.coalesce("having", F.lit(0)))
@@ -76,9 +84,11 @@ def kept(vectors: Vectors, path: str) -> Vectors:
 
 
 def truth_and_seen(
-    interactions: DataFrame, catalogue: Catalogue, seed: int, scratch: str
+    interactions: DataFrame, catalogue: Catalogue, seed: int, scratch: str, listed: ListVectors
 ) -> tuple[DataFrame, DataFrame]:
     """What counts as relevant, (user_id, hash, position), each once; and what those users had before, (user_id, position).
+
+    Where the lists may hold what a user had, that counts as relevant, too.
 
     Raises UserError if nothing counts.
     """
@@ -87,7 +97,8 @@ def truth_and_seen(
     seen = keep(seen_positions(before, catalogue), f"{scratch}/seen")
     known = before.where(F.col("split").isin(*solves.FOLDED)).select("user_id").distinct()
     wanted = test.join(catalogue.positions(interactions.sparkSession), "item_id").join(known, "user_id", "left_semi")
-    fresh = wanted.join(seen, ["user_id", "position"], "left_anti")
+    never = seen_positions(before, catalogue, listed.seen_splits) if listed.repeats else seen
+    fresh = wanted.join(never, ["user_id", "position"], "left_anti")
     truth = keep(
         fresh.select("user_id", F.xxhash64(F.lit(seed), "user_id").alias("hash"), "position"), f"{scratch}/truth"
     )

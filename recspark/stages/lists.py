@@ -35,12 +35,16 @@ class ListSettings(Settings):
 
 @dataclass(frozen=True)
 class Ranking:
-    """The `top_k` items of largest product of two vector columns, the users' and the catalogue's, where all of `allowed` hold."""
+    """The `top_k` items of largest product of two vector columns, the users' and the catalogue's, where all of `allowed` hold.
+
+    filtered: without what the user has seen.
+    """
 
     users: str
     items: str
     top_k: int
     allowed: tuple[str, ...] = ()
+    filtered: bool = True
 
 
 def recommend(
@@ -129,9 +133,9 @@ def id_type(frame: DataFrame) -> str:
     return frame.schema["user_id"].dataType.simpleString()
 
 
-def seen_positions(interactions: DataFrame, catalogue: Catalogue) -> DataFrame:
-    """(user_id, position) of what users may not get again; events of items outside the catalogue drop out."""
-    seen = interactions.where(F.col("split").isin(*SEEN_SPLITS)).select("user_id", "item_id")
+def seen_positions(interactions: DataFrame, catalogue: Catalogue, splits: tuple[str, ...] = SEEN_SPLITS) -> DataFrame:
+    """(user_id, position) of what users may not get again, by events of the splits; items outside the catalogue drop out."""
+    seen = interactions.where(F.col("split").isin(*splits)).select("user_id", "item_id")
     return seen.join(catalogue.positions(interactions.sparkSession), "item_id").select("user_id", "position")
 
 
@@ -165,7 +169,7 @@ def rank(
     return ids, exact_top_k(
         vectors,
         catalogue.array(ranking.items),
-        seen_rows(ids, seen),
+        seen_rows(ids, seen if ranking.filtered else seen.slice(0, 0)),
         ranking.top_k,
         allowed_positions(catalogue, ranking.allowed),
         settings.memory_mib * 2**20,

@@ -16,10 +16,10 @@ from recspark.evaluation.report import render
 from recspark.lake import Lake, Traffic
 from recspark.stages.candidates import read_deny_list, require_one_model
 from recspark.stages.list_checks import list_faults
-from recspark.stages.lists import SEEN_SPLITS
+from recspark.stages.list_vectors import list_vectors
 from recspark.stages.report_facts import collect_facts
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
-from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, RECOMMENDATIONS, RERANKED, USER_VECTORS
+from recspark.tables import CANDIDATES, INTERACTIONS, RECOMMENDATIONS, RERANKED
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -31,6 +31,8 @@ INPUTS = (
     "items",
     "item_vectors",
     "user_vectors",
+    "combined_item_vectors",
+    "combined_user_vectors",
     "training_log",
     "metrics",
     "rejects",
@@ -67,14 +69,15 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     Raises PublishRefused if a check fails, UserError if a table is missing. Metrics, training log and rejects may be missing:
     the report then goes without.
     """
-    users, items = (lake.read(spark, table) for table in (USER_VECTORS, ITEM_VECTORS))
+    vectors = list_vectors(spark, lake, config)
+    users, items = vectors.users, vectors.items
     require_one_model(items, users)
     lists = finished_lists(spark, lake, config)
     faults = list_faults(
         lists,
         users,
         offered(spark, items, config),
-        seen(lake.read(spark, INTERACTIONS)),
+        vectors.seen(lake.read(spark, INTERACTIONS)),
         (config.rerank and config.rerank.top_k) or config.candidates.top_k,
         "retriever_score" if config.rerank else "score",
     )
@@ -99,11 +102,6 @@ def offered(spark: SparkSession, items: DataFrame, config: "Deployment") -> Data
         "item_id",
         "left_anti",
     )
-
-
-def seen(interactions: DataFrame) -> DataFrame:
-    """(user_id, item_id) of what a user may not get again."""
-    return interactions.where(F.col("split").isin(*SEEN_SPLITS)).select("user_id", "item_id")
 
 
 def finished_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> DataFrame:

@@ -13,15 +13,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from recspark.data.splits import Provided, Random, Split, mask_cold_items
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.stages import candidates, embed, evaluate, factorize, finetune
 from recspark.stages.base_encoder import base_encoder
 from recspark.stages.provenance import TOKENIZED_BY
 from recspark.stages.training import OnEpoch
+from recspark.stages.validation import validation_interactions
 from recspark.stages.versions import TONIGHT
 from recspark.tables import BASE_TEXT_VECTORS, INTERACTIONS, ITEMS, TABLES, USERS, Table
 
@@ -44,32 +43,6 @@ SEARCHED = tuple(name_of(stage) for stage in TRIAL if stage is not evaluate)  # 
 
 
 # ---- the lake of trials
-
-
-def validation_split(config: "Deployment") -> Split:
-    """How a test is drawn from the train rows of a lake without valid rows: as the night's own was; by hash where that was given."""
-    split = config.preprocess.split
-    return config.tune.validation or (Random(test=0.2) if isinstance(split, Provided) else split)
-
-
-def validation_interactions(interactions: DataFrame, config: "Deployment") -> DataFrame:
-    """The interactions with valid in the place of test, and without the test rows, and history rows of users who have nothing else.
-
-    Where no row is valid, a test is drawn from the train rows. Cold items are hidden anew in both cases, by another hash than the night's.
-    """
-    seed = config.seed + 1  # else the items that are hidden already would be drawn again
-    rows = interactions.where("split <> 'test'")
-    if rows.where("split = 'valid'").first() is None:
-        train = rows.where("split = 'train'").drop("split")
-        drawn = validation_split(config).assign(train, seed)
-        labelled = rows.where("split <> 'train'").unionByName(drawn.select(*rows.columns))
-    else:
-        hidden = float(getattr(config.preprocess.split, "cold_item_fraction", 0.0))
-        valid_is_test = F.when(F.col("split") == "valid", "test").otherwise(F.col("split"))
-        labelled = mask_cold_items(rows.withColumn("split", valid_is_test), hidden, seed)
-    taking_part = labelled.where("split IN ('train', 'test')").select("user_id").distinct()
-    history, others = labelled.where("split = 'history'"), labelled.where("split <> 'history'")
-    return others.unionByName(history.join(taking_part, "user_id", "left_semi").select(*others.columns))
 
 
 def make_trial_lake(spark: SparkSession, lake: Lake, trials: Lake, config: "Deployment", key: str) -> None:
@@ -133,7 +106,7 @@ def trial_settings(lake: Lake, config: "Deployment") -> dict[str, Any]:
     raw["encoder"], raw["pretrain"] = base_encoder(lake, config.encoder).model_dump(mode="json"), None
     raw["evaluate"] |= {"ks": [config.tune.metric.k], "baselines": []}
     raw["embed"]["retriever"] = TONIGHT
-    return raw | {"tune": {}, "ratings": None, "rerank": None}
+    return raw | {"tune": {}, "combine": None, "ratings": None, "rerank": None}
 
 
 def run_stages(

@@ -18,6 +18,8 @@ from recspark.tables.training import (
 )
 from recspark.tables.vectors import (
     BASE_TEXT_VECTORS,
+    COMBINED_ITEM_VECTORS,
+    COMBINED_USER_VECTORS,
     ITEM_FACTORS,
     ITEM_VECTORS,
     PREDICTED_RATINGS,
@@ -47,6 +49,8 @@ TABLES = {
         PRETRAINING_LOG,
         ITEM_VECTORS,
         USER_VECTORS,
+        COMBINED_ITEM_VECTORS,
+        COMBINED_USER_VECTORS,
         RATING_USER_FACTORS,
         RATING_ITEM_FACTORS,
         PREDICTED_RATINGS,

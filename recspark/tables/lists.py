@@ -52,7 +52,7 @@ METRICS = Table(
         Column(
             "model",
             "string",
-            "popularity, als, text_before, text_after, full, reranked; ratings, rating_biases, rating_mean",
+            "popularity, als, text_before, text_after, factors, full, reranked; ratings, rating_biases, rating_mean",
         ),
         Column("slice", "string", "all, warm or cold"),
         Column(

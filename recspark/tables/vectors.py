@@ -70,6 +70,28 @@ USER_VECTORS = Table(
     key=("user_id",),
     constant=ONE_MODEL,
 )
+COMBINED_ITEM_VECTORS = Table(
+    "combined_item_vectors",
+    "What the lists are made of where there is a section combine: an item's vector, and after it its column of EASE.",
+    (
+        Column("item_id", "id", "the item"),
+        Column("vector", "array<float>", "factors, then what each item of the catalogue says for this one"),
+        Column("model_hash", "string", "content hash of the retriever"),
+    ),
+    key=("item_id",),
+    constant=ONE_MODEL,
+)
+COMBINED_USER_VECTORS = Table(
+    "combined_user_vectors",
+    "A user's vector, and after it the weights of the history; the score of an item is the inner product.",
+    (
+        Column("user_id", "id", "the user"),
+        Column("vector", "array<float>", "factors, then a number for each item of the catalogue, 0 for those not had"),
+        Column("model_hash", "string", "content hash of the retriever"),
+    ),
+    key=("user_id",),
+    constant=ONE_MODEL,
+)
 _RATING_FACTOR_COLUMNS = (
     Column("ratings", "bigint", "training ratings; with 0 the row is its prior"),
     Column("bias", "double", "b of this row"),

@@ -16,7 +16,7 @@ from recspark.models.encoder import EncoderConfig
 from recspark.pipeline import Deployment
 from recspark.stages import factorize, finetune, trials, tune
 from recspark.stages.provenance import TOKENIZED_BY, tokenized_by
-from recspark.stages.trials import validation_interactions
+from recspark.stages.validation import validation_interactions
 from recspark.tables import INTERACTIONS, ITEMS, TRIALS, USERS
 from tests.vector_world import Event, table_frame
 

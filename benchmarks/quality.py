@@ -1,0 +1,187 @@
+"""How good the lists are, on splits that others published figures for: `make quality`.
+
+For each table a night of its configuration is run with each seed, in a lake of its own, and what evaluate measured is kept in
+benchmarks/results/quality.json. docs/quality.md and docs/quality.json are written from all that is kept there, so that tables can be run
+one by one: `make quality ARGS="--only movielens-c --seed 42"`. Test rows are read by evaluate alone; every choice is the stages' own.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import matplotlib
+import pyarrow.dataset as ds
+from published import NAMES, PROTOCOLS, Protocol
+from splits import write_splits
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).parent.parent
+KEPT = ROOT / "benchmarks" / "results" / "quality.json"
+DATE = "2000-01-01"
+SEEDS = (42, 43, 44)
+ERRORS = ("rmse", "mae")  # the smaller, the better
+INTRODUCTION = """# How good the lists are
+
+Written by `make quality` (`benchmarks/quality.py`); the same figures stand in [quality.json](quality.json). `RECSPARK_DATASETS` names the folder
+with the data sets that no package brings (amazon-office, ml-latest-small, wikipedia-movies); MovieLens-100K comes from its package,
+and its splits are made by `benchmarks/splits.py`. Ours are means over seeds, with the standard deviation where there are several. The seed
+moves the start of every solve and every draw; the split is always the same. Settings are defaults, or chosen by the stages on
+what is held out of train; the rows of a table are judged once. Bold: above every published row.
+"""
+
+
+def night(config: Path, seed: int) -> list[dict]:
+    """The metrics of a night, in a lake that is removed."""
+    with TemporaryDirectory() as folder:
+        write_splits(ROOT / ".data" / "ml-100k", Path(folder) / "splits")
+        lake = f"{folder}/lake"
+        command = [sys.executable, "-c", "from recspark.cli import main; main()", "run", "--config", str(config)]
+        command += ["--run-date", DATE, "--to", "evaluate", "--set", f"lake={lake}", "--set", f"seed={seed}"]
+        env = {**os.environ, "RECSPARK_SPLITS": f"{folder}/splits"}
+        subprocess.run(command, check=True, cwd=ROOT, env=env)
+        rows = ds.dataset(f"{lake}/metrics/run_date={DATE}", format="parquet").to_table().to_pylist()
+        choice = Path(lake) / "combined_user_vectors" / f"run_date={DATE}" / "_manifest.json"
+        chosen = json.loads(choice.read_text())["choice"] if choice.exists() else None
+    return [{"config": config.stem, "seed": seed, "choice": chosen, "commit": commit(), **row} for row in rows]
+
+
+def commit() -> str:
+    return subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.strip()
+
+
+def kept() -> list[dict]:
+    return json.loads(KEPT.read_text()) if KEPT.exists() else []
+
+
+def keep(rows: list[dict]) -> None:
+    """In the place of what an earlier run of the same configuration and seed gave."""
+    runs = {(r["config"], r["seed"]) for r in rows}
+    both = [r for r in kept() if (r["config"], r["seed"]) not in runs] + rows
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_text("[\n" + ",\n".join(json.dumps(r) for r in both) + "\n]\n")
+
+
+def lines(protocol: Protocol, rows: list[dict]) -> list[dict]:
+    """A line a model and column: mean and spread over seeds."""
+    found = defaultdict(dict)
+    for row in rows:
+        if row["config"] == Path(protocol.config).stem and row["slice"] == protocol.slice:
+            found[row["model"], row["metric"], row["k"]][row["seed"]] = row["value"]
+    return [
+        {
+            "model": model,
+            "metric": metric,
+            "k": k,
+            "seeds": sorted(values),
+            "mean": statistics.mean(values.values()),
+            "spread": statistics.stdev(values.values()) if len(values) > 1 else None,
+        }
+        for (model, metric, k), values in found.items()
+        if (metric, k) in protocol.columns and model in NAMES
+    ]
+
+
+def table(protocol: Protocol, measured: list[dict]) -> str:
+    """Published rows, then ours, as Markdown."""
+    better = min if protocol.columns[0][0] in ERRORS else max
+    by_column = zip(*protocol.published.values(), strict=True) if protocol.published else [()] * len(protocol.columns)
+    best = [better((v for v in values if v is not None), default=None) for values in by_column]
+    head = ["model", *(f"{metric}@{k}" if k else metric for metric, k in protocol.columns)]
+    out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, values in protocol.published.items():
+        out.append(
+            "| " + " | ".join([f"{name} (published)", *(figure(v) if v is not None else "–" for v in values)]) + " |"
+        )
+    cells = {(r["model"], r["metric"], r["k"]): r for r in measured}
+    for model in sorted({r["model"] for r in measured}, key=list(NAMES).index):
+        ours = [cells.get((model, *column)) for column in protocol.columns]
+        out.append("| " + " | ".join([NAMES[model], *map(cell, ours, best)]) + " |")
+    return "\n".join(out)
+
+
+def cell(line: dict | None, best: float | None) -> str:
+    if line is None:
+        return "–"
+    ahead = best is not None and (line["mean"] < best if line["metric"] in ERRORS else line["mean"] > best)
+    text = figure(line["mean"]) + (f" ± {figure(line['spread'])}" if line["spread"] is not None else "")
+    return f"**{text}**" if ahead else text
+
+
+def figure(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
+def plot(name: str, protocol: Protocol, measured: list[dict]) -> Path:
+    """Bars of the first column, published rows in grey."""
+    metric, k = protocol.columns[0]
+    bars = [(label, values[0], "0.7") for label, values in protocol.published.items() if values[0] is not None]
+    bars += [(NAMES[r["model"]], r["mean"], "tab:blue") for r in measured if (r["metric"], r["k"]) == (metric, k)]
+    bars.sort(key=lambda bar: bar[1])
+    figure, axes = plt.subplots(figsize=(7, 0.32 * len(bars) + 0.9))
+    axes.barh([b[0] for b in bars], [b[1] for b in bars], color=[b[2] for b in bars])
+    axes.bar_label(axes.containers[0], fmt="%.4f", padding=3, fontsize=8)
+    axes.set_xlabel(f"{metric}@{k}" if k else metric)
+    axes.set_title(f"{protocol.title} (grey: published)", fontsize=10, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.12)
+    path = ROOT / "docs" / "quality" / f"{name}.svg"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    return path
+
+
+def chosen(protocol: Protocol, rows: list[dict]) -> str:
+    """What combine chose, a seed each."""
+    found = {r["seed"]: r["choice"] for r in rows if r["config"] == Path(protocol.config).stem and r["choice"]}
+    shown = [
+        f"seed {seed}: " + ", ".join(f"{k} {v}" for k, v in choice.items()) for seed, choice in sorted(found.items())
+    ]
+    return "\nChosen by combine: " + "; ".join(shown) + ".\n" if shown else ""
+
+
+def write(rows: list[dict]) -> None:
+    """docs/quality.md, docs/quality.json and the plots."""
+    parts, everything = [INTRODUCTION], []
+    for name, protocol in PROTOCOLS.items():
+        measured = lines(protocol, rows)
+        if not measured:
+            continue
+        path = plot(name, protocol, measured)
+        seeds = sorted({s for line in measured for s in line["seeds"]})
+        parts.append(
+            f"## {protocol.title}\n\n`{protocol.config}`, seeds {', '.join(map(str, seeds))}. {protocol.about}\n\n"
+            f"{table(protocol, measured)}\n{chosen(protocol, rows)}\n![{protocol.title}]({path.relative_to(ROOT / 'docs')})\n"
+        )
+        everything += [{"protocol": name, **line} for line in measured]
+    (ROOT / "docs" / "quality.md").write_text("\n".join(parts))
+    (ROOT / "docs" / "quality.json").write_text("[\n" + ",\n".join(json.dumps(r) for r in everything) + "\n]\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=PROTOCOLS, help="these tables; all if not given")
+    parser.add_argument("--seed", action="append", type=int, help=f"these seeds; {SEEDS} if not given")
+    parser.add_argument("--write", action="store_true", help="write the documents from what is kept, and run nothing")
+    arguments = parser.parse_args()
+    if not arguments.write:
+        configs = dict.fromkeys(PROTOCOLS[name].config for name in arguments.only or PROTOCOLS)
+        for config in configs:
+            for seed in arguments.seed or SEEDS:
+                keep(night(ROOT / config, seed))
+                write(kept())
+    write(kept())
+
+
+if __name__ == "__main__":
+    main()

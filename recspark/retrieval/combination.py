@@ -1,0 +1,116 @@
+"""Two retrievers side by side: factors, and an item-based model of the history, as one inner product.
+
+A user's vector is the factors' and the history's, one after the other, each divided by the standard deviation of the scores
+that it gives that user over the catalogue, then weighted; an item's is its factors and its column of S. Nothing is lost: the
+inner product is the weighted sum of the two models' scores.
+
+Dimensions: U users, M items, K factors, T targets of a user.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How the two go together.
+
+    share: of the item-based model, 0 to 1. decay: weight of an item of the history against the one after it. text_weight: as of
+    EASE. repeat: what having an item says for it, in units of the largest |S_ij| of an item on average; None: nobody gets
+    an item again.
+    """
+
+    share: float = 0.3
+    decay: float = 1.0
+    text_weight: float = 1.0
+    repeat: float | None = None
+
+    def described(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def histories_matrix(histories: Sequence[NDArray[np.integer]], items: int, decay: float) -> csr_matrix:
+    """(U, M) float32: decay^n for the n-th item of each history, from 0; every item once a history, the newest first."""
+    indptr = np.cumsum([0, *map(len, histories)])
+    indices = np.concatenate([np.zeros(0, np.int32), *histories]).astype(np.int32)
+    places = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(h)) for h in histories)])
+    return csr_matrix((np.power(decay, places, dtype=np.float32), indices, indptr), (len(histories), items))
+
+
+def scale_of(scores_UM: Floats) -> Floats:
+    """(U,) 1 / standard deviation of each user's scores; 0 where they are all alike."""
+    spread = scores_UM.std(axis=1, dtype=np.float64)
+    return np.where(spread > 1e-12, 1 / np.maximum(spread, 1e-12), 0.0).astype(np.float32)
+
+
+def user_parts(
+    users_UK: Floats, factors_MK: Floats, histories_UM: csr_matrix, similar_MM: Floats, share: float
+) -> tuple[Floats, csr_matrix]:
+    """The two halves of the users' vectors, (U, K) and (U, M)."""
+    theirs = (1 - share) * scale_of(users_UK @ factors_MK.T)
+    ours = share * scale_of(histories_UM @ similar_MM)
+    return users_UK * theirs[:, None], histories_UM.multiply(ours[:, None]).tocsr()
+
+
+def own_weight(similar_MM: Floats) -> float:
+    """The unit of `repeat`: the mean over items of the largest |S_ij|; 1 where S is empty."""
+    return float(np.abs(similar_MM).max(axis=0).mean()) or 1.0
+
+
+def ndcg_of(scores_UM: Floats, wanted: Sequence[NDArray[np.integer]], k: int) -> Floats:
+    """(U,) nDCG@k of each user's wanted items, binary gains; scores of -inf are of items that cannot be listed."""
+    k = min(k, scores_UM.shape[1])
+    top = np.argpartition(-scores_UM, k - 1, axis=1)[:, :k]
+    values = np.take_along_axis(scores_UM, top, axis=1)
+    top = np.take_along_axis(top, np.argsort(-values, axis=1, kind="stable"), axis=1)
+    values = -np.sort(-values, axis=1)
+    gains = 1 / np.log2(np.arange(2, k + 2))
+    hits = np.stack([np.isin(row, items) for row, items in zip(top, wanted, strict=True)]) & (values > -np.inf)
+    return hits @ gains / np.cumsum(gains)[[min(len(items), k) - 1 for items in wanted]]
+
+
+class Crowd:
+    """Some users' scores under both models, and what they want: what a choice gives them.
+
+    wanted: positions of each; seen_UM: true where the user had the item, or may not get it.
+    """
+
+    def __init__(
+        self,
+        users_UK: Floats,
+        factors_MK: Floats,
+        histories: Sequence[NDArray[np.integer]],
+        wanted: Sequence[NDArray[np.integer]],
+        seen_UM: NDArray[np.bool_],
+    ):
+        self.histories, self.wanted, self.seen_UM = histories, wanted, seen_UM
+        scores_UM = users_UK @ factors_MK.T
+        self.factors_UM = scores_UM * scale_of(scores_UM)[:, None]
+        self.kept: tuple[tuple[float, float], Floats, csr_matrix] | None = None
+
+    def ndcg(self, choice: Choice, similar_MM: Floats, k: int) -> Floats:
+        """(U,) nDCG@k of each user."""
+        own, had = self.item_based(choice, similar_MM)
+        scores_UM = (1 - choice.share) * self.factors_UM + choice.share * own
+        if choice.repeat is None:
+            scores_UM[self.seen_UM] = -np.inf
+        elif choice.repeat:
+            scores_UM += choice.share * choice.repeat * own_weight(similar_MM) * had.toarray()
+        return ndcg_of(scores_UM, self.wanted, k)
+
+    def item_based(self, choice: Choice, similar_MM: Floats) -> tuple[Floats, csr_matrix]:
+        """(U, M) scaled scores of the item-based model, and the scaled history; of the last decay and texts they are kept."""
+        key = (choice.decay, choice.text_weight)
+        if self.kept is None or self.kept[0] != key:
+            had = histories_matrix(self.histories, len(similar_MM), choice.decay)
+            scores = had @ similar_MM
+            scale = scale_of(scores)[:, None]
+            self.kept = key, scores * scale, had.multiply(scale).tocsr()
+        return self.kept[1], self.kept[2]

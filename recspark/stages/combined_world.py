@@ -1,0 +1,141 @@
+"""What combine works on: the items' factors, texts and EASE by position, and who had what, for the night and for its validation."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recspark.data import solves
+from recspark.data.blocks import Links, from_blocks, keep
+from recspark.data.catalogue import Catalogue, write_catalogue
+from recspark.data.exposure import shares_of
+from recspark.data.item_counts import item_counts
+from recspark.data.next_event import newest_items
+from recspark.data.priors import text_prior
+from recspark.lake import Lake, local_folder
+from recspark.models.item_based import EaseSettings, ease, text_gram, word_weights
+from recspark.models.retriever import load_head
+from recspark.retrieval.combination import Choice, own_weight
+from recspark.stages.factorize import iterate
+from recspark.stages.validation import validation_interactions
+from recspark.stages.versions import retriever_behind
+from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_VECTORS
+
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+
+class TEXTS:
+    """Names of the arrays of S in the catalogue's folder."""
+
+    chosen = "similar"
+
+    @staticmethod
+    def of(text_weight: float) -> str:
+        return f"similar_{text_weight:g}"
+
+
+@dataclass(frozen=True)
+class World:
+    """Factors of items (catalogue, `vector`) and users (user_id, vector), and the events that they and EASE learned from."""
+
+    catalogue: Catalogue
+    users: DataFrame
+    events: DataFrame
+    texts_MM: NDArray[np.float32]
+    settings: EaseSettings
+    scratch: str
+
+    def weights(self) -> tuple[float, ...]:
+        """The text weights that there are to choose from."""
+        return tuple(dict.fromkeys((0.0, self.settings.text_weight)))
+
+    def learn(self, blocks: int) -> None:
+        """EASE with each text weight, into the catalogue's folder."""
+        pairs = solves.interaction_pairs(self.events, solves.LEARNED).select("user_id", "item_id")
+        counts = item_counts(pairs, self.catalogue, blocks, self.scratch)
+        for weight in self.weights():
+            similar = ease(counts, self.settings.ridge, self.texts_MM, weight)
+            self.catalogue.put(TEXTS.of(weight), similar)
+
+    def put_similar(self, chosen: Choice) -> None:
+        """The chosen S, with what having an item says for itself on its diagonal."""
+        similar = np.array(self.catalogue.array(TEXTS.of(chosen.text_weight)))
+        if chosen.repeat:
+            np.fill_diagonal(similar, chosen.repeat * own_weight(similar))
+        self.catalogue.put(TEXTS.chosen, similar)
+
+
+def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> World:
+    """The night's own vectors and events, EASE learned from them."""
+    assert config.combine is not None
+    scratch = lake.scratch("combine/night")
+    items, texts = lake.read(spark, ITEM_VECTORS), lake.read(spark, TEXT_VECTORS)
+    text = texts.select("text_hash", F.col("vector").alias("text"))
+    columns = items.select("item_id", "vector", "text_hash").join(text, "text_hash").drop("text_hash")
+    catalogue = write_catalogue(columns, scratch)
+    words = word_weights(texts_of(lake.read(spark, ITEMS), catalogue))
+    gram = text_gram(np.array(catalogue.array("text")), words)
+    events, users = lake.read(spark, INTERACTIONS), lake.read(spark, USER_VECTORS)
+    world = World(catalogue, users, events, gram, config.combine.ease, scratch)
+    world.learn(config.embed.blocks)
+    return world
+
+
+def texts_of(items: DataFrame, catalogue: Catalogue) -> list[str]:
+    """The items' texts by position."""
+    placed = items.join(catalogue.positions(items.sparkSession), "item_id").select("position", "text")
+    return [row["text"] for row in sorted(placed.collect())]
+
+
+def validation_world(night: World, spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[World, DataFrame]:
+    """The night without what is held out, and (user_id, item_id) of what is.
+
+    Valid rows are what nothing has learned from: the night's own world is the one without them. Where there are none, some train
+    rows are drawn as the night's test was, and the factors and EASE learn once more from the others.
+    """
+    valid = night.events.where("split = 'valid'")
+    scratch = lake.scratch("combine/validation")
+    if valid.first() is not None:
+        events = night.events.where("split NOT IN ('valid', 'test')")
+        histories = solves.interaction_pairs(events, solves.FOLDED)
+        items = lake.read(spark, ITEM_VECTORS).select("item_id", "vector", "interactions", "exposure")
+        settings = load_head(local_folder(retriever_behind(lake, ITEM_VECTORS).path))[2]
+        users = solves.fold_in(histories, items, settings, config.embed.blocks, f"{scratch}/fold_in")
+        before = replace(night, events=events, users=keep(users, f"{scratch}/user_vectors"))
+        return before, valid.select("user_id", "item_id").distinct()
+    drawn = keep(validation_interactions(night.events, config), f"{scratch}/interactions")
+    events = drawn.where("split <> 'test'")
+    catalogue, users = learned_again(spark, lake, config, events, night.catalogue, scratch)
+    world = replace(night, catalogue=catalogue, users=users, events=events, scratch=scratch)
+    world.learn(config.embed.blocks)
+    return world, drawn.where("split = 'test'").select("user_id", "item_id").distinct()
+
+
+def learned_again(
+    spark: SparkSession, lake: Lake, config: "Deployment", events: DataFrame, night: Catalogue, scratch: str
+) -> tuple[Catalogue, DataFrame]:
+    """Factors of all items and of the users who have something to fold in, learned from these events with tonight's texts."""
+    settings, size = config.factorize, config.factorize.embedding_size
+    items, texts = lake.read(spark, ITEMS), lake.read(spark, TEXT_VECTORS)
+    vectors = items.join(texts.select("text_hash", "vector"), "text_hash").select("item_id", "vector")
+    shares = shares_of(items.select("item_id"), events, solves.LEARNED, settings.exposure)
+    links = Links(solves.interaction_pairs(events, solves.LEARNED), shares, settings.blocks, scratch)
+    prior = text_prior(vectors, links, settings, settings.prior_ridge, scratch)
+    _, blocks = iterate(links, prior, settings, config.seed, scratch)
+    counts = solves.row_counts_of(links.items).withColumnRenamed("id", "item_id")
+    rows = from_blocks(blocks, links.item_index, "item_id", size).join(counts, "item_id")
+    solved = keep(rows.join(shares, "item_id"), f"{scratch}/item_vectors")
+    histories = solves.interaction_pairs(events, solves.FOLDED)
+    users = solves.fold_in(histories, solved, settings, config.embed.blocks, f"{scratch}/users")
+    return write_catalogue(solved.select("item_id", "vector"), scratch), keep(users, f"{scratch}/user_vectors")
+
+
+def histories_of(users: DataFrame, events: DataFrame, catalogue: Catalogue, longest: int, seed: int) -> DataFrame:
+    """The users with `history`, positions of what each had, the newest first; empty where there is nothing."""
+    histories = newest_items(events, catalogue, longest, seed)
+    nothing = F.array().cast("array<int>")
+    return users.join(histories, "user_id", "left").withColumn("history", F.coalesce("history", nothing))

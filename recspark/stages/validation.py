@@ -1,0 +1,37 @@
+"""The night's log without its test: what choices may be made on."""
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recspark.data.splits import Provided, Random, Split, mask_cold_items
+
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+
+def validation_split(config: "Deployment") -> Split:
+    """How a test is drawn from the train rows of a lake without valid rows: as the night's own was; by hash where that was given."""
+    split = config.preprocess.split
+    return config.tune.validation or (Random(test=0.2) if isinstance(split, Provided) else split)
+
+
+def validation_interactions(interactions: DataFrame, config: "Deployment") -> DataFrame:
+    """The interactions with valid in the place of test, and without the test rows, and history rows of users who have nothing else.
+
+    Where no row is valid, a test is drawn from the train rows. Cold items are hidden anew in both cases, by another hash than the night's.
+    """
+    seed = config.seed + 1  # else the items that are hidden already would be drawn again
+    rows = interactions.where("split <> 'test'")
+    if rows.where("split = 'valid'").first() is None:
+        train = rows.where("split = 'train'").drop("split")
+        drawn = validation_split(config).assign(train, seed)
+        labelled = rows.where("split <> 'train'").unionByName(drawn.select(*rows.columns))
+    else:
+        hidden = float(getattr(config.preprocess.split, "cold_item_fraction", 0.0))
+        valid_is_test = F.when(F.col("split") == "valid", "test").otherwise(F.col("split"))
+        labelled = mask_cold_items(rows.withColumn("split", valid_is_test), hidden, seed)
+    taking_part = labelled.where("split IN ('train', 'test')").select("user_id").distinct()
+    history, others = labelled.where("split = 'history'"), labelled.where("split <> 'history'")
+    return others.unionByName(history.join(taking_part, "user_id", "left_semi").select(*others.columns))

@@ -1,0 +1,116 @@
+"""combine over the ring: what its parts weigh, and that one inner product is the weighted sum of both models' scores."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from recspark.data.splits import Provided
+from recspark.errors import UserError
+from recspark.lake import Lake
+from recspark.models.item_based import ease
+from recspark.stages import combine
+from recspark.stages.candidates import CandidatesConfig
+from recspark.stages.combine import CombineConfig
+from recspark.stages.embed import EmbedConfig
+from recspark.stages.factorize import FactorizeConfig
+from recspark.stages.list_vectors import list_vectors
+from recspark.stages.tune import TuneConfig
+from recspark.tables import COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS, INTERACTIONS, ITEM_VECTORS
+from tests import ring_world
+
+
+def settings(**given) -> SimpleNamespace:
+    return SimpleNamespace(
+        seed=42,
+        combine=CombineConfig(**given),
+        candidates=CandidatesConfig(top_k=4),
+        embed=EmbedConfig(blocks=2),
+        factorize=FactorizeConfig(embedding_size=2, iterations=2, blocks=2, exposure=False),
+        preprocess=SimpleNamespace(split=Provided()),
+        tune=TuneConfig(),
+    )
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return ring_world.write_lake(tmp_path, valid=True)[0]
+
+
+def vectors(spark: SparkSession, lake: Lake) -> tuple[dict, dict]:
+    users, items = (lake.read(spark, t).collect() for t in (COMBINED_USER_VECTORS, COMBINED_ITEM_VECTORS))
+    return {r.user_id: np.array(r.vector) for r in users}, {r.item_id: np.array(r.vector) for r in items}
+
+
+def test_the_weights_are_chosen_on_valid_rows_and_one_product_is_the_weighted_sum(spark: SparkSession, lake: Lake):
+    combine.run(spark, lake, settings())
+    manifest = lake.manifest(COMBINED_USER_VECTORS)
+    chosen, tried = manifest["choice"], {json.dumps(row): row["ndcg"] for row in manifest["tried"]}
+    assert len(tried) == 11 * 5 * 2
+    assert chosen["share"] >= 0.5  # the ring is in who had what together; the factors are random numbers
+    assert max(tried.values()) == tried[json.dumps({**chosen, "ndcg": max(tried.values())})]
+
+    users, items = vectors(spark, lake)
+    size = len(items)
+    assert all(len(v) == 2 + size for v in (*users.values(), *items.values()))
+    had = np.zeros((ring_world.USERS, size))
+    for u, i, *_, split in ring_world.events(valid=True):
+        if split == "train":
+            had[u, i] = 1
+    if chosen["text_weight"] == 0:
+        similar = ease(had.T @ had, 8.5)
+        np.testing.assert_allclose(np.array([items[i][2:] for i in range(size)]).T, similar, atol=1e-6)
+    factors = np.array([items[i][:2] for i in range(size)])
+    for u in (0, 5):
+        scores = np.array([users[u] @ items[i] for i in range(size)])
+        left = factors @ users[u][:2]
+        right = np.array([items[i][2:] for i in range(size)]) @ users[u][2:]
+        np.testing.assert_allclose(scores, left + right, rtol=1e-5)
+        assert right.std() == pytest.approx(chosen["share"], rel=1e-3)
+        assert left.std() == pytest.approx(1 - chosen["share"], rel=1e-3, abs=1e-6)
+    assert (users[ring_world.NOBODY][2:] == 0).all()
+
+    combine.run(spark, lake, settings())  # and once more
+    for first, second in zip((users, items), vectors(spark, lake), strict=True):
+        assert all((first[key] == second[key]).all() for key in first)
+    assert not list_vectors(spark, lake, settings()).repeats
+    ring_world.write_manifest(lake, ITEM_VECTORS, [], fingerprint="another")
+    with pytest.raises(UserError, match="made from another item_vectors than is there now; run again from combine"):
+        list_vectors(spark, lake, settings())
+
+
+def test_without_valid_rows_some_of_train_is_held_out_and_learned_around(spark: SparkSession, tmp_path: Path):
+    lake = ring_world.write_lake(tmp_path, valid=False)[0]
+    combine.run(spark, lake, settings())
+    assert lake.manifest(COMBINED_USER_VECTORS)["choice"]["share"] >= 0.5
+    assert len(vectors(spark, lake)[0]) == ring_world.USERS + 1
+
+
+def test_who_may_get_again_what_he_had_gets_it_where_that_is_what_comes(spark: SparkSession, lake: Lake):
+    newest = ring_world.WALKED - 1
+    again = ring_world.events(valid=False)
+    again += [(u, ring_world.after(u, newest), 9, None, None, 1.0, None, "valid") for u in range(ring_world.USERS)]
+    ring_world.put(lake, INTERACTIONS, again)
+    combine.run(spark, lake, settings(seen="chosen"))
+    assert list_vectors(spark, lake, settings()).repeats
+    users, items = vectors(spark, lake)
+    for u in (0, 7):
+        best = sorted(items, key=lambda i: -(users[u] @ items[i]))
+        assert ring_world.after(u, newest) in best[:2]
+
+
+def test_a_catalogue_that_does_not_fit_is_said_with_what_it_would_need():
+    with pytest.raises(
+        UserError, match=r"EASE over 50,000 items needs 55.9 GiB on the driver, and combine.memory_gib is 4"
+    ):
+        combine.require_memory(50_000, CombineConfig())
+
+
+def test_nobody_to_choose_on_is_said(spark: SparkSession, lake: Lake):
+    one = [(0, 0, 0, None, None, 1.0, None, "train"), (0, 0, 1, None, None, 1.0, None, "valid")]
+    ring_world.put(lake, INTERACTIONS, one)
+    with pytest.raises(UserError, match="combine: nobody to choose on"):
+        combine.run(spark, lake, settings())
