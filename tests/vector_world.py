@@ -27,6 +27,7 @@ def settings(candidates: CandidatesConfig, evaluate: EvaluateConfig | None = Non
         seed=42,
         preprocess=SimpleNamespace(allow_no_test=False),
         candidates=candidates,
+        combine=None,
         rerank=None,
         evaluate=evaluate,
         ratings=None,
