@@ -53,18 +53,30 @@ def bootstrap_sums(hashes_U: Hashes, values_UC: Floats, replicates: int) -> NDAr
 
 
 def estimate(sums: NDArray[np.int64]) -> Estimate:
-    """Means and percentile intervals. A replicate that drew nobody (of very few users) is left out.
+    """Means and percentile intervals.
 
     Raises ValueError if there is no user.
     """
     users = int(sums[0, -1] // SCALE)
     if not users:
         raise ValueError("no user to take a mean over")
-    drawn = sums[1:][sums[1:, -1] > 0]
-    replicates_RC = drawn[:, :-1] / drawn[:, -1:]
+    return Estimate(*ratios(sums[:, :-1], sums[:, -1]), users)
+
+
+def ratios(sums: NDArray[np.int64], over: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+    """(C,) sums over a column (R + 1,) of the same replicates, and the ends of their 95 % intervals.
+
+    Over the weights, these are means; over another sum, ratios of means.
+    """
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(replicates_RC, [tail, 100 - tail], axis=0)
-    return Estimate(sums[0, :-1] / sums[0, -1], low, high, users)
+    low, high = np.percentile(replicated(sums, over), [tail, 100 - tail], axis=0)
+    return sums[0] / over[0], low, high
+
+
+def replicated(sums: NDArray[np.int64], over: NDArray[np.int64]) -> Floats:
+    """The same by replicate, (R, C); those in which the column is 0 (that drew nobody, of very few users) are left out."""
+    drawn = over[1:] > 0
+    return sums[1:][drawn] / over[1:][drawn][:, None]
 
 
 def poisson_weights(hashes_U: Hashes, replicates: int) -> NDArray[np.uint8]:

@@ -12,6 +12,9 @@ import numpy as np
 
 from recspark.evaluation.judged import Floats, Judged
 
+SMOOTHING = 0.01  # of miscalibration
+TINY = 1e-12
+
 
 def recall(judged: Judged, k: int) -> Floats:
     """Σ_{r≤k} h_r / n. It cannot reach 1 where n > k."""
@@ -61,6 +64,38 @@ def novelty(judged: Judged, k: int) -> Floats:
     return judged.information[:, :k].sum(1) / np.maximum(judged.listed[:, :k].sum(1), 1)
 
 
+def popularity(judged: Judged, k: int) -> Floats:
+    """Mean of n_i / N over the first k listed items, with n_i of N users of train having item i. An empty list has 0.
+
+    Average recommendation popularity (Yin, Cui, Li, Yao and Chen 2012, "Challenging the long tail recommendation").
+    """
+    return judged.popularity[:, :k].sum(1) / np.maximum(judged.listed[:, :k].sum(1), 1)
+
+
+def diversity(judged: Judged, k: int) -> Floats:
+    """1 - mean cosine of every two of the first k listed items' texts; 0 of fewer than two items.
+
+    Intra-list diversity (Smyth and McClave 2001, "Similarity vs. diversity"; Ziegler et al. 2005, "Improving recommendation lists
+    through topic diversification"). The vectors are what the fine-tuned text alone says of an item.
+    """
+    listed = judged.listed[:, :k].sum(1)
+    pairs = listed * (listed - 1) / 2
+    apart = 1 - judged.alike[:, k - 1] / np.maximum(pairs, 1)
+    return np.where(pairs > 0, np.maximum(apart, 0.0), 0.0)  # equal vectors are a bit apart
+
+
+def miscalibration(judged: Judged, k: int) -> Floats:
+    """Σ_g p_g log(p_g / q̃_g), with p the labels of the history, q those of the first k listed items, and q̃ = .99 q + .01 p; in nats.
+
+    How far an attribute's mix in the list is from the user's own: 0 is the same mix, log 100 nothing in common (Steck 2018,
+    "Calibrated recommendations"). Items without a label do not count; 0 where no item of the history has one.
+    """
+    p, q = judged.likes, judged.labels[:, :k].sum(1, dtype=np.float64)
+    q = q / np.maximum(q.sum(1, keepdims=True), TINY)
+    smoothed = (1 - SMOOTHING) * q + SMOOTHING * p
+    return np.maximum((p * np.log(np.where(p > 0, p, 1) / np.where(p > 0, smoothed, 1))).sum(1), 0.0)
+
+
 METRICS: dict[str, Callable[[Judged, int], Floats]] = {
     "recall": recall,
     "ndcg": ndcg,
@@ -70,7 +105,11 @@ METRICS: dict[str, Callable[[Judged, int], Floats]] = {
     "hit_rate": hit_rate,
     "precision": precision,
     "novelty": novelty,
+    "popularity": popularity,
+    "diversity": diversity,
+    "miscalibration": miscalibration,
 }
+LABELLED = ("miscalibration",)  # want an attribute's labels
 
 
 def ranks(k: int) -> Floats:

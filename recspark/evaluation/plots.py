@@ -44,7 +44,14 @@ STYLE: dict[Any, Any] = {
     "ytick.labelsize": 9,
     "ytick.major.size": 0,
 }
-COLOURS = {"full": ORANGE, "reranked": ORANGE, "text_before": BLUE, "text_after": BLUE}  # baselines are grey
+# Baselines are grey.
+COLOURS = {"full": ORANGE, "reranked": ORANGE, "text_before": BLUE, "text_after": BLUE, "id_alone": INK}
+LINES = {
+    "full": ("-", "o"),
+    "reranked": ("-.", "D"),
+    "text_after": ("-", "^"),
+    "id_alone": (":", "v"),
+}  # baselines: -- and s
 
 
 def intervals(scores: Sequence[Score], label: str) -> Markup:
@@ -71,6 +78,47 @@ def intervals(scores: Sequence[Score], label: str) -> Markup:
         axes.set_axisbelow(True)
         axes.set_xlabel(label)
         return svg(figure, f"{label} by model: " + "; ".join(f"{s.name} {s}" for s in scores))
+
+
+def by_class(classes: Sequence[str], models: Mapping[str, Sequence[Score | None]], kind: str, label: str) -> Markup:
+    """A line a model of `models` over classes of users or items, with a 95 % interval at each; None where it was not judged.
+
+    Below a class stands how many users it has. kind: what the classes are of.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.9, 3.1), layout="constrained")
+        axes = figure.subplots()
+        apart = 0.36 / max(1, len(models) - 1)  # side by side, so that no interval hides another
+        for number, (model, scores) in enumerate(models.items()):
+            points = [(place, s) for place, s in enumerate(scores) if s]
+            places = [place + apart * (number - (len(models) - 1) / 2) for place, _ in points]
+            found = [s for _, s in points]
+            colour, (line, marker) = COLOURS.get(model, GREY), LINES.get(model, ("--", "s"))
+            axes.vlines(places, [s.low for s in found], [s.high for s in found], color=colour, linewidth=1.2, alpha=0.6)
+            name = found[0].name if found else model
+            axes.plot(
+                places,
+                [s.value for s in found],
+                line,
+                color=colour,
+                marker=marker,
+                markersize=4.5,
+                linewidth=1.3,
+                label=name,
+            )
+        users = [max(s.users for s in at if s) for at in zip(*models.values(), strict=True)]
+        axes.set_xticks(range(len(classes)), [f"{c}\n{short(n)}" for c, n in zip(classes, users, strict=True)])
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(f"{kind}; below, users")
+        axes.set_ylabel(label)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8.5)
+        told = (
+            f"{c}: " + ", ".join(f"{s.name} {s}" for s in at if s)
+            for c, at in zip(classes, zip(*models.values(), strict=True), strict=True)
+        )
+        return svg(figure, f"{label} by {kind}: " + "; ".join(told))
 
 
 def loss_curve(epochs: Sequence[int], losses: Mapping[str, Sequence[float | None]]) -> Markup:
@@ -116,11 +164,14 @@ def histogram(edges: Sequence[float], counts: Sequence[int], label: str, what: s
 
 
 def short_numbers(axes: Axes) -> None:
-    """The y axis in whole numbers, thousands and millions: 400, 12k, 3M."""
+    """The y axis in whole numbers, thousands and millions."""
     axes.yaxis.get_major_locator().set_params(integer=True, nbins=5)  # type: ignore[call-arg]
-    axes.yaxis.set_major_formatter(
-        lambda y, _: f"{y / 1e6:g}M" if y >= 1e6 else f"{y / 1e3:g}k" if y >= 1e3 else f"{y:g}"
-    )
+    axes.yaxis.set_major_formatter(lambda y, _: short(y))
+
+
+def short(number: float) -> str:
+    """400, 12k, 3M; three digits of thousands and millions."""
+    return f"{number / 1e6:.3g}M" if number >= 999_500 else f"{number / 1e3:.3g}k" if number >= 1e3 else f"{number:g}"
 
 
 def svg(figure: Figure, description: str) -> Markup:

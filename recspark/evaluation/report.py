@@ -15,24 +15,16 @@ import yaml
 from markupsafe import Markup
 
 from recspark.evaluation import plots, verdict
+from recspark.evaluation.report_metrics import (
+    METRIC_NAMES,
+    beside_tables,
+    metric_tables,
+    rating_tables,
+    slice_plots,
+    within_plots,
+)
 
 TEMPLATE = "report.html.jinja"
-SLICE_TITLES = {
-    "all": "All items",
-    "warm": "Warm items, met in training",
-    "cold": "Cold items, never met in training",
-}
-METRICS = ("ndcg", "recall", "map", "map_min", "mrr", "hit_rate", "precision", "coverage", "novelty")
-RATING_METRICS = ("rmse", "mae")
-METRIC_NAMES = {
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "ndcg": "nDCG",
-    "map": "MAP",
-    "map_min": "MAP, min(n, k)",
-    "mrr": "MRR",
-    "hit_rate": "hit rate",
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ class Example:
 class ReportFacts:
     """All that the report tells.
 
-    metrics: the table METRICS, empty if nothing was evaluated. training: the table TRAINING_LOG by epoch, may be empty.
+    metrics: the table METRICS, empty if nothing was evaluated. comparisons: the table COMPARISONS, may be empty. training: the table TRAINING_LOG by epoch, may be empty.
     rejects: (source, reason, rows). tokens: tokens an item text has, at most `max_length` being read.
     """
 
@@ -100,6 +92,7 @@ class ReportFacts:
     model_hash: str
     retriever_version: str  # empty if the vectors name none
     metrics: pd.DataFrame
+    comparisons: pd.DataFrame
     training: pd.DataFrame
     lists: Lists
     examples: Sequence[Example]
@@ -112,27 +105,19 @@ class ReportFacts:
     versions: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class MetricTable:
-    """A slice's metrics at one k: a row a model, a cell a metric of `metrics` (None: not measured)."""
-
-    title: str
-    k: int
-    metrics: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[Mapping[str, float] | None]]]
-    users: int
-
-
 def render(facts: ReportFacts) -> str:
     """The report as HTML."""
-    found = verdict.findings(facts.metrics)
+    found = verdict.findings(facts.metrics, facts.comparisons)
     return page(
         TEMPLATE,
         facts=facts,
         findings=found,
         headline=verdict.headline(found),
+        compared=not facts.comparisons.empty,
         slice_plots=slice_plots(facts.metrics),
+        within_plots=within_plots(facts.metrics),
         metric_tables=metric_tables(facts.metrics),
+        beside_tables=beside_tables(facts.metrics),
         rating_tables=rating_tables(facts.metrics),
         metric_names=METRIC_NAMES,
         loss_plot=loss_plot(facts.training),
@@ -157,56 +142,6 @@ def page(template: str, **told: Any) -> str:
     )
     environment.filters["seconds"] = duration
     return environment.get_template(template).render(**told)
-
-
-def slice_plots(metrics: pd.DataFrame) -> list[tuple[str, int, Markup]]:
-    """(title, users, plot) of the main metric for each slice that was measured."""
-    made = []
-    for name, title in SLICE_TITLES.items() if not metrics.empty else ():
-        k = verdict.main_k(metrics)
-        scores = verdict.scores(metrics, name, verdict.METRIC, k)
-        if scores:
-            label = f"{METRIC_NAMES[verdict.METRIC]}@{k}"
-            made.append((title, max(s.users for s in scores), plots.intervals(scores, label)))
-    return made
-
-
-def metric_tables(metrics: pd.DataFrame) -> list[MetricTable]:
-    """A table for each k, the main one first, and slice."""
-    if metrics.empty:
-        return []
-    main = verdict.main_k(metrics)
-    ks = sorted({int(k) for k in metrics["k"] if k > 0}, key=lambda k: (k != main, k))
-    return [t for k in ks for name in SLICE_TITLES if (t := metric_table(metrics, name, k)).rows]
-
-
-def metric_table(metrics: pd.DataFrame, slice_name: str, k: int) -> MetricTable:
-    """One slice at one k; value, low and high of each cell, the latter two null where there is no interval."""
-    rows = metrics[(metrics["slice"] == slice_name) & (metrics["k"] == k)]
-    cells = {(r.model, r.metric): {"value": r.value, "low": r.low, "high": r.high} for r in rows.itertuples()}
-    measured = {metric for _, metric in cells}
-    shown = [m for m in METRICS if m in measured] + sorted(measured - set(METRICS))
-    order = verdict.scores(metrics, slice_name, verdict.METRIC, k)
-    table = [(s.name, [cells.get((s.model, metric)) for metric in shown]) for s in order]
-    return MetricTable(SLICE_TITLES[slice_name], k, shown, table, max((s.users for s in order), default=0))
-
-
-def rating_tables(metrics: pd.DataFrame) -> list[MetricTable]:
-    """A table of rmse and mae for each slice in which ratings were predicted."""
-    rows = metrics[metrics["metric"].isin(RATING_METRICS)]
-    return [
-        rating_table(rows[rows["slice"] == name], title)
-        for name, title in SLICE_TITLES.items()
-        if name in set(rows["slice"])
-    ]
-
-
-def rating_table(rows: pd.DataFrame, title: str) -> MetricTable:
-    """One slice, the smallest rmse first."""
-    cells = {(r.model, r.metric): {"value": r.value, "low": r.low, "high": r.high} for r in rows.itertuples()}
-    models = sorted(set(rows["model"]), key=lambda model: (cells[model, "rmse"]["value"], model))
-    table = [(verdict.NAMES.get(m, m), [cells[m, metric] for metric in RATING_METRICS]) for m in models]
-    return MetricTable(title, 0, RATING_METRICS, table, int(rows["users"].max()))
 
 
 def loss_plot(training: pd.DataFrame) -> Markup | None:

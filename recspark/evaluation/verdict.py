@@ -1,7 +1,8 @@
-"""Does the language model earn its keep? The metrics table read for people, in sentences.
+"""Does the language model earn its keep, and does its text? The tables metrics and comparisons read for people, in sentences.
 
-Two models are called apart only where their 95 % intervals do not touch. The intervals are of the same users, so models
-whose intervals touch may still differ: the sentence then says no more than what was measured.
+Two models are called apart where the paired test of the table comparisons says so: p, by Holm's correction for all pairs of
+models of the slice, is below .05. A night without that table (of an earlier release) is read by the models' own 95 % intervals:
+apart only where they do not touch, which is more than a difference needs.
 """
 
 from collections.abc import Sequence
@@ -11,13 +12,16 @@ from typing import Literal
 import pandas as pd
 
 METRIC = "ndcg"
-OURS = ("text_before", "text_after", "factors", "full", "reranked")  # whatever else is in the table is a baseline
+SIGNIFICANT = 0.05  # an adjusted p below it calls two models apart
+# Whatever else is in the table is a baseline. id_alone is the full model as it would be if it could not read.
+OURS = ("text_before", "text_after", "id_alone", "factors", "full", "reranked")
 NAMES = {
     "popularity": "popularity",
     "als": "Spark's ALS",
     "text_before": "text before fine-tuning",
     "text_after": "text after fine-tuning",
     "factors": "factors and text",
+    "id_alone": "full model without text",
     "full": "full model",
     "ratings": "ratings model",
     "rating_biases": "biases alone",
@@ -46,8 +50,25 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """One model's value less another's over the same users, with the ends of its 95 % interval and Holm's p."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def significant(self) -> bool:
+        return self.p < SIGNIFICANT
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+@dataclass(frozen=True)
 class Finding:
-    """What one comparison came to. better and worse: intervals apart; open: they touch."""
+    """What one comparison came to. better and worse: the models are apart; open: they cannot be told apart."""
 
     question: str
     state: State
@@ -71,58 +92,78 @@ def scores(metrics: pd.DataFrame, slice_name: str, metric: str, k: int) -> list[
     return sorted(found, key=lambda s: (OURS.index(s.model) if s.model in OURS else -1, s.model == "als", s.model))
 
 
+def difference(
+    comparisons: pd.DataFrame, ours: str, other: str, slice_name: str, metric: str, k: int
+) -> Difference | None:
+    """Of two models, whichever of them the table names first; None where it does not have them."""
+    at = (comparisons["slice"] == slice_name) & (comparisons["metric"] == metric) & (comparisons["k"] == k)
+    for row in comparisons[at].itertuples():
+        if (row.model, row.other) == (ours, other):
+            return Difference(float(row.difference), float(row.low), float(row.high), float(row.p_adjusted))
+        if (row.model, row.other) == (other, ours):
+            return Difference(-float(row.difference), -float(row.high), -float(row.low), float(row.p_adjusted))
+    return None
+
+
+QUESTIONS = ("Against the best baseline", "What text adds", "What fine-tuning did", "On cold items")
+TEXT_HELPS = {"better": "Text helps: ", "open": "Text does not help: ", "worse": "Text does not help: "}
+
+
 def headline(findings: Sequence[Finding]) -> str:
     """The report's first sentence."""
-    if not findings or findings[0].question != QUESTIONS[0]:
+    states = {finding.question: finding.state for finding in findings}
+    baseline, text = states.get(QUESTIONS[0]), states.get(QUESTIONS[1])
+    if baseline is None:
         return "The lists are published; nothing was measured that says how good they are."
+    if baseline == "open":
+        return "The full model and the best baseline are too close to call on this many users."
+    if baseline == "worse":
+        return "The language model does not earn its keep: a baseline without it is clearly ahead."
     return {
-        "better": "The language model earns its keep: the full model is clearly ahead of every baseline.",
-        "open": "The full model and the best baseline are too close to call on this many users.",
-        "worse": "The language model does not earn its keep: a baseline without it is clearly ahead.",
-    }[findings[0].state]
+        None: "The language model earns its keep: the full model is clearly ahead of the best baseline.",
+        "better": "The language model earns its keep: the full model is clearly ahead of the best baseline, and of itself without text.",
+        "open": "The full model is clearly ahead of the best baseline, but not for its text: without it, it is about as good.",
+        "worse": "The full model is clearly ahead of the best baseline, but its text does harm: without it, it is better.",
+    }[text]
 
 
-QUESTIONS = ("Against the best baseline", "What fine-tuning did", "On cold items")
-
-
-def findings(metrics: pd.DataFrame) -> list[Finding]:
-    """The full model against the best baseline, text after against before, and text after on cold items against the best of
-    the rest; a comparison that lacks one side is left out."""
+def findings(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[Finding]:
+    """The full model against the best baseline and against itself without text, text after against before, and text after on cold
+    items against the best of the rest; a comparison that lacks one side is left out. Both tables may be empty."""
     if metrics.empty:
         return []
     k = main_k(metrics)
-    everything = {s.model: s for s in scores(metrics, "all", METRIC, k)}
-    cold = {s.model: s for s in scores(metrics, "cold", METRIC, k)}
-    comparisons = (
-        (QUESTIONS[0], everything.get("full"), [s for s in everything.values() if s.model not in OURS]),
-        (
-            QUESTIONS[1],
-            everything.get("text_after"),
-            [s for s in everything.values() if s.model == "text_before"],
-        ),
-        (
-            QUESTIONS[2],
-            cold.get("text_after"),
-            [s for s in cold.values() if s.model not in ("text_after", "full")],
-        ),
+    by_slice = {name: {s.model: s for s in scores(metrics, name, METRIC, k)} for name in ("all", "cold")}
+    asked = (
+        (QUESTIONS[0], "full", "all", lambda model: model not in OURS),
+        (QUESTIONS[1], "full", "all", lambda model: model == "id_alone"),
+        (QUESTIONS[2], "text_after", "all", lambda model: model == "text_before"),
+        (QUESTIONS[3], "text_after", "cold", lambda model: model not in ("text_after", "full")),
     )
-    return [
-        compare(question, ours, max(others, key=lambda s: s.value), k)
-        for question, ours, others in comparisons
-        if ours and others
-    ]
+    found = []
+    for question, model, name, is_other in asked:
+        ours, others = by_slice[name].get(model), [s for s in by_slice[name].values() if is_other(s.model)]
+        if ours and others:
+            best = max(others, key=lambda s: s.value)
+            found.append(compare(question, ours, best, k, difference(comparisons, model, best.model, name, METRIC, k)))
+    return found
 
 
-def compare(question: str, ours: Score, other: Score, k: int) -> Finding:
-    """Our score beside the other, in a sentence."""
-    state: State = "better" if ours.low > other.high else "worse" if ours.high < other.low else "open"
+def compare(question: str, ours: Score, other: Score, k: int, paired: Difference | None) -> Finding:
+    """Our score beside the other, in a sentence; by their own intervals where there is no paired difference."""
+    if paired:
+        apart, ahead = paired.significant, paired.value > 0
+        p = "p < 0.001" if paired.p < 0.001 else f"p = {paired.p:.2g}"
+        said = f"the difference over the same users, {paired}, is {'' if apart else 'not '}significant ({p}"
+    else:
+        apart, ahead = ours.low > other.high or ours.high < other.low, ours.value > other.value
+        said = f"the intervals {'are apart' if apart else 'touch'} ("
+    state: State = "open" if not apart else "better" if ahead else "worse"
     change = (
         f"{abs(ours.value / other.value - 1):.0%} {'more' if ours.value >= other.value else 'less'}"
         if other.value
         else "from nothing"
     )
-    touch = "the intervals touch" if state == "open" else "the intervals are apart"
-    sentence = (
-        f"nDCG@{k} of the {ours.name} is {ours}; of {other.name} {other}: {change}, {touch} ({ours.users:,} users)."
-    )
-    return Finding(question, state, sentence)
+    users = f"{'; ' if paired else ''}{ours.users:,} users)"
+    sentence = f"nDCG@{k} of the {ours.name} is {ours}; of {other.name} {other}: {change}, {said}{users}."
+    return Finding(question, state, (TEXT_HELPS[state] if question == QUESTIONS[1] else "") + sentence)

@@ -1,4 +1,4 @@
-"""evaluate: the full model beside the baselines and the text alone, on all, warm and cold items, with intervals.
+"""evaluate: the full model beside the baselines and the text alone, on all, warm and cold items, with intervals and paired tests.
 
 Every model is user vectors and item vectors, ranked by the same exact top-K with the same seen filter. `full` on all items
 is judged on the candidates table itself, `reranked`, where there is a section rerank, on the table of that name.
@@ -6,6 +6,9 @@ is judged on the candidates table itself, `reranked`, where there is a section r
 Who is judged: users with a test item that counts, and something before it to recommend from (train, valid or history). A
 test item counts if it is in the catalogue and the user has not had it before. On the slices warm (items with a training
 interaction) and cold (without one), both the relevant items and the items ranked are those of the slice.
+
+Every two models of a slice are compared over the same users (`evaluation/comparison.py`), and every model's lists of all items are looked
+at by classes of users and items (`evaluation/slices.py`).
 
 `text_before` is what the factorization's map of the text says of tonight's items, so it is left out where the retriever was trained
 on another night. Where ratings are predicted, their errors stand beside, with k 0 (`rating_judge`).
@@ -20,6 +23,7 @@ from pyspark.sql import functions as F
 
 from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, write_catalogue
+from recspark.data.labels import item_labels
 from recspark.errors import UserError
 from recspark.evaluation.baselines import Als, Baseline, Popularity, Vectors
 from recspark.evaluation.rating_errors import METRICS as ERRORS
@@ -27,21 +31,34 @@ from recspark.lake import Lake, local_folder
 from recspark.models.retriever import load_head
 from recspark.session import task_threads
 from recspark.stages import rating_judge
-from recspark.stages.judge import SLICES, Evaluation, Trial, judge_lists, metric_rows, readable
-from recspark.stages.judged_models import Model, catalogue_columns, history_folding, kept, priors, truth_and_seen
+from recspark.stages.judge import SLICES, Evaluation, Trial, judge_lists
+from recspark.stages.judged_models import (
+    Model,
+    catalogue_columns,
+    history_folding,
+    kept,
+    popularity_deciles,
+    priors,
+    truth_and_seen,
+    with_likes,
+)
+from recspark.stages.judged_rows import comparison_rows, metric_rows, readable
 from recspark.stages.list_vectors import list_vectors
 from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend_trials
 from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version, keep_metrics, vectors_version
 from recspark.tables import (
     CANDIDATES,
+    COMPARISONS,
     INTERACTIONS,
     ITEM_FACTORS,
     ITEM_VECTORS,
+    ITEMS,
     METRICS,
     PREDICTED_RATINGS,
     RATING_ITEM_FACTORS,
     RERANKED,
     USER_VECTORS,
+    Table,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +66,7 @@ if TYPE_CHECKING:
 
 INPUTS = (
     "interactions",
+    "items",
     "item_factors",
     "item_vectors",
     "user_vectors",
@@ -59,7 +77,7 @@ INPUTS = (
     "predicted_ratings",
     "reranked",
 )
-OUTPUTS = ("metrics",)
+OUTPUTS = ("metrics", "comparisons")
 # Judged on a table of lists.
 PUBLISHED = {Trial("full", "all"): CANDIDATES, Trial("reranked", "all"): RERANKED}
 
@@ -71,6 +89,11 @@ class EvaluateConfig(ListSettings):
 
     ks: tuple[int, ...] = Field((10, 20), min_length=1, description="lengths of list that are judged")
     replicates: int = Field(1000, ge=100, le=10000, description="of the bootstrap")
+    calibrate: str | None = Field(
+        None, description="an attribute of items, such as genres: is its mix in the lists that of the histories?"
+    )
+    calibrate_separator: str = Field("", description="cuts a value of it into several; if not set, it stays whole")
+    slices: bool = Field(True, description="also judge users by length of history and items by popularity decile")
     baselines: tuple[Baseline, ...] = Field((Popularity(), Als()), description="models that know no text")
 
     @field_validator("ks")
@@ -89,7 +112,7 @@ class EvaluateConfig(ListSettings):
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read interactions, item_factors, item_vectors, user_vectors, candidates and, if configured, reranked; write metrics.
+    """Read interactions, item_factors, item_vectors, user_vectors, candidates and, if configured, reranked; write metrics and comparisons.
 
     Raises UserError if there is no test row, nobody to judge, or a list to judge is shorter than the largest of `ks`.
     """
@@ -105,7 +128,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     if interactions.where("split = 'test'").first() is None:
         if config.preprocess.allow_no_test:
             logger.info("no test rows, as preprocess.allow_no_test allows: there is nothing to evaluate")
-            write_metrics(spark, lake, [])
+            write_metrics(spark, lake, [], [])
             return
         raise UserError(
             "evaluate: interactions has no row of split test; set preprocess.split so that some are held out"
@@ -114,8 +137,12 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     learned: dict[str, Vectors] = {
         b.kind: kept(b.vectors(interactions, items, config.seed), f"{scratch}/{b.kind}") for b in settings.baselines
     }
-    catalogue = write_catalogue(catalogue_columns(items, listed.items, factors, interactions, learned), scratch)
+    labels = attribute_labels(spark, lake, settings, scratch)
+    columns = catalogue_columns(items, listed.items, factors, interactions, learned)
+    catalogue = write_catalogue(columns if labels is None else columns.join(labels, "item_id"), scratch)
     truth, seen = truth_and_seen(interactions, catalogue, config.seed, scratch, listed)
+    if labels is not None:
+        truth = keep(with_likes(truth, interactions, labels), f"{scratch}/likes")
 
     judged = truth.select("user_id").distinct()
     solve = config.factorize if version is None else load_head(local_folder(version.path))[2]
@@ -131,15 +158,27 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     blocks = blocks_for(judged.count(), settings)
     lists = ranked_lists(models, trials, published, judged, seen, catalogue, blocks, settings)
     train_users = interactions.where("split = 'train'").select("user_id").distinct().count()
-    evaluation = Evaluation(trials, catalogue, settings.ks, settings.replicates, train_users)
-    rows = metric_rows(evaluation, judge_lists(lists, truth, evaluation, blocks))
-    errors = rating_errors(spark, lake, config, blocks)
+    starts = popularity_deciles(items) if settings.slices else None
+    evaluation = Evaluation(
+        trials, catalogue, settings.ks, settings.replicates, train_users, starts, labels is not None
+    )
+    verdicts = judge_lists(lists, truth, evaluation, blocks)
+    rows, errors = metric_rows(evaluation, verdicts), rating_errors(spark, lake, config, blocks)
 
-    write_metrics(spark, lake, rows + errors)
+    write_metrics(spark, lake, rows + errors, comparison_rows(evaluation, verdicts))
     lake.clear_scratch("evaluate")
     logger.info("%s", readable(rows, settings.ks[0]))
     if errors:
         logger.info("%s", readable(errors, 0, ERRORS, "errors of predicted ratings"))
+
+
+def attribute_labels(spark: SparkSession, lake: Lake, settings: EvaluateConfig, scratch: str) -> DataFrame | None:
+    """(item_id, labels) of the attribute whose mix is judged, if any is."""
+    if settings.calibrate is None:
+        return None
+    items = lake.read(spark, ITEMS)
+    found = item_labels(items, settings.calibrate, settings.calibrate_separator, "evaluate.calibrate")
+    return keep(found, f"{scratch}/labels")
 
 
 def rating_errors(spark: SparkSession, lake: Lake, config: "Deployment", blocks: int) -> list[tuple]:
@@ -150,11 +189,16 @@ def rating_errors(spark: SparkSession, lake: Lake, config: "Deployment", blocks:
     return rating_judge.judge_ratings(predicted, items, config.seed, config.evaluate.replicates, blocks)
 
 
-def write_metrics(spark: SparkSession, lake: Lake, rows: list[tuple]) -> None:
-    """The table, and, for the registry, the same rows beside the version of the retriever that they judge."""
+def write_metrics(spark: SparkSession, lake: Lake, rows: list[tuple], compared: list[tuple]) -> None:
+    """Both tables, and, for the registry, the metrics beside the version of the retriever that they judge."""
     version = vectors_version(lake, "evaluate")
-    frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in METRICS.columns))
-    lake.write(frame, METRICS, **{RETRIEVER_VERSION: version})
+
+    def write(rows: list[tuple], table: Table) -> None:
+        frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in table.columns))
+        lake.write(frame.coalesce(1), table, **{RETRIEVER_VERSION: version})
+
+    write(rows, METRICS)
+    write(compared, COMPARISONS)
     if version is not None:
         keep_metrics(lake, version, [dict(zip(METRICS.column_names, row, strict=True)) for row in rows])
 

@@ -2,10 +2,12 @@
 
 A trial is a model on a slice. A block of users meets its lists of all trials and its truth in one Arrow function, which
 adds up the metrics of each trial under the bootstrap's weights. Sums of blocks are added on the executors.
+
+The lists of all items are judged once more on slices of their users and of what is relevant (`evaluation/slices.py`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,9 @@ from pyspark.sql import DataFrame
 
 from recspark.data.catalogue import Catalogue
 from recspark.evaluation.bootstrap import Estimate, bootstrap_sums, estimate
-from recspark.evaluation.judged import Judged, judge, self_information
-from recspark.evaluation.metrics import METRICS, coverage
+from recspark.evaluation.judged import Judged, Traits, judge, self_information
+from recspark.evaluation.metrics import LABELLED, METRICS
+from recspark.evaluation.slices import WITHIN, counting
 from recspark.stages.lists import block_of
 
 SUMS = "trial int, sums binary, shown binary"
@@ -25,7 +28,7 @@ SUMS_ARROW = pa.schema([("trial", pa.int32()), ("sums", pa.binary()), ("shown", 
 # The boolean columns of the catalogue that hold for the items of a slice.
 SLICES: Mapping[str, tuple[str, ...]] = {"all": (), "warm": ("warm",), "cold": ("cold",)}
 
-SHOWN = ("ndcg", "recall", "map")  # in the table that is logged
+SHOWN = ("ndcg", "recall", "map")  # in the table that is logged, and on slices within the lists
 
 Array = NDArray[Any]
 
@@ -40,13 +43,35 @@ class Trial:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is judged, and how. The catalogue has columns warm, cold and having, the number of users with the item in train."""
+    """What is judged, and how: trials, which have lists, and, if asked for, slices within the lists of all items.
+
+    The catalogue has columns warm, cold, having, the number of users with the item in train, events, its train events, and
+    text_after, what the text says of it.
+    decile_starts: of `evaluation/slices.py`; None for no slices within. labelled: whether the catalogue has labels, and the truth likes.
+    """
 
     trials: tuple[Trial, ...]
     catalogue: Catalogue
     ks: tuple[int, ...]
     replicates: int
     train_users: int
+    decile_starts: tuple[int, ...] | None = None
+    labelled: bool = False
+
+    @property
+    def judged(self) -> tuple[Trial, ...]:
+        """The trials, then those of their slices within."""
+        names = WITHIN if self.decile_starts is not None else ()
+        return (*self.trials, *(Trial(t.model, name) for name in names for t in self.trials if t.slice == "all"))
+
+    def lists_of(self, trial: Trial) -> int:
+        """The number of the trial whose lists are judged."""
+        return self.trials.index(Trial(trial.model, "all") if trial.slice in WITHIN else trial)
+
+    def columns(self, slice_name: str) -> list[tuple[str, int]]:
+        """(metric, k) in the order of the estimates of a slice."""
+        measured = [metric for metric in METRICS if self.labelled or metric not in LABELLED]
+        return [(metric, k) for metric in (SHOWN if slice_name in WITHIN else measured) for k in self.ks]
 
     def slice_size(self, name: str) -> int:
         """Items of a slice."""
@@ -59,22 +84,22 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came out of one trial: estimates of `columns(ks)`, and how many distinct items were shown at each k."""
+    """What came out of one trial: the bootstrap's sums of its columns, their estimates, those of the popularity of its users' histories,
+    (R + 1,), and how many distinct items were shown at each k; the latter not on slices within the lists.
+    """
 
+    sums: Array
     estimate: Estimate
+    tastes: Array
     shown: list[int]
 
 
-def columns(ks: Sequence[int]) -> list[tuple[str, int]]:
-    """(metric, k) in the order of the estimates."""
-    return [(metric, k) for metric in METRICS for k in ks]
-
-
 def judge_lists(lists: DataFrame, truth: DataFrame, evaluation: Evaluation, blocks: int) -> list[Verdict | None]:
-    """A verdict for each trial, None where no user has anything relevant in its slice.
+    """A verdict for each of `judged`, None where no user has anything relevant in its slice.
 
-    lists: (trial int, user_id, rank, position), `trial` an index into the trials. truth: (user_id, hash, position), each
-    pair once.
+    lists: (trial int, user_id, rank, position), `trial` an index into the trials. truth: (user_id, hash, history, taste,
+    position), each pair once; history is the number of the user's events folded in, taste the mean number of train users of their items;
+    and likes, the mean labels of these, if asked for.
     """
 
     def judge_block(lists: pa.Table, truth: pa.Table) -> pa.Table:
@@ -82,44 +107,86 @@ def judge_lists(lists: DataFrame, truth: DataFrame, evaluation: Evaluation, bloc
 
     here, there = (frame.select("*", block_of("user_id", blocks)).groupBy("block") for frame in (lists, truth))
     parts = here.cogroup(there).applyInArrow(judge_block, SUMS)
-    # First within each partition, then all in one task: a row a trial reaches the driver, however many users there are.
-    rows = parts.mapInArrow(add_sums, SUMS).repartition(1).mapInArrow(add_sums, SUMS).collect()
+    # First within each partition, then trial by trial: a row a trial reaches the driver, however many users there are.
+    rows = parts.mapInArrow(add_sums, SUMS).groupBy("trial").applyInArrow(add_trial, SUMS).collect()
 
-    verdicts: list[Verdict | None] = [None] * len(evaluation.trials)
+    verdicts: list[Verdict | None] = [None] * len(evaluation.judged)
     for row in rows:
         sums = np.frombuffer(row["sums"], np.int64).reshape(evaluation.replicates + 1, -1)
-        if sums[0, -1]:
-            packed = np.frombuffer(row["shown"], np.uint8).reshape(len(evaluation.ks), -1)
-            verdicts[row["trial"]] = Verdict(estimate(sums), [int(np.unpackbits(bits).sum()) for bits in packed])
+        packed = np.frombuffer(row["shown"], np.uint8)
+        shown = [int(np.unpackbits(bits).sum()) for bits in packed.reshape(len(evaluation.ks), -1)]
+        means = np.delete(sums, -2, axis=1)
+        verdicts[row["trial"]] = Verdict(means, estimate(means), sums[:, -2], shown if len(packed) else [])
     return verdicts
 
 
 def sum_block(lists: pa.Table, truth: pa.Table, evaluation: Evaluation) -> pa.Table:
-    """A row a trial: the sums over the block's users who have something relevant, and the items they were shown."""
-    catalogue, ks = evaluation.catalogue, evaluation.ks
-    users = pc.unique(truth["user_id"])
-    listed, having = places_in(users, lists["user_id"]), places_in(users, truth["user_id"])
-    trial, ranks, items = (lists[name].to_numpy() for name in ("trial", "rank", "position"))
-    relevant = truth["position"].to_numpy()
-    hashes = np.zeros(len(users), np.int64)
-    hashes[having] = truth["hash"].to_numpy()
-    information = self_information(catalogue.array("having"), evaluation.train_users)
+    """A row a trial: the sums over the block's users who have something relevant, and the items they were shown.
 
-    rows = []
-    for index, one in enumerate(evaluation.trials):
-        mine = (trial == index) & (listed >= 0)
-        wanted = np.all(
-            [np.ones(len(relevant), bool), *(catalogue.array(c)[relevant] for c in SLICES[one.slice])], axis=0
-        )
-        judged = judge(
-            listed[mine], ranks[mine], items[mine], having[wanted], relevant[wanted], len(users), max(ks), information
-        )
-        eligible = judged.relevant > 0
-        sums = bootstrap_sums(hashes[eligible], values(judged.choose(eligible), ks), evaluation.replicates)
-        counted = mine.copy()
-        counted[mine] = eligible[listed[mine]]
-        rows.append((index, sums.tobytes(), shown_bits(ranks[counted], items[counted], ks, catalogue.items)))
+    None of a slice in which nobody has. Trials of a slice have users, and so the bootstrap's weights, in common.
+    """
+    ks, items = evaluation.ks, evaluation.catalogue.items
+    users = pc.unique(truth["user_id"])
+    having, relevant = places_in(users, truth["user_id"]), truth["position"].to_numpy()
+    by_user = truth.take(np.unique(having, return_index=True)[1])
+    hashes, tastes = by_user["hash"].to_numpy(), by_user["taste"].to_numpy() / max(1, evaluation.train_users)
+    likes = doubles_of(by_user["likes"]) if evaluation.labelled else None
+    entries = entries_by_trial(lists, users, len(evaluation.trials))
+    traits = traits_of(evaluation)
+
+    trials, rows = evaluation.judged, list[tuple[int, bytes, bytes]]()
+    for name in dict.fromkeys(trial.slice for trial in trials):
+        wanted = counting_in(name, truth, evaluation)
+        eligible = np.bincount(having[wanted], minlength=len(users)) > 0
+        if not eligible.any():
+            continue
+        numbers = [number for number, trial in enumerate(trials) if trial.slice == name]
+        found, shown = [], []
+        for listed, ranks, positions in (entries[evaluation.lists_of(trials[number])] for number in numbers):
+            asked = replace(traits, vectors_MD=None, labels_MG=None) if name in WITHIN else traits
+            truths = (having[wanted], relevant[wanted], len(users), max(ks), asked, likes)
+            judged = judge(listed, ranks, positions, *truths).choose(eligible)
+            found.append(values(judged, evaluation.columns(name)))
+            mine = eligible[listed]
+            shown.append(b"" if name in WITHIN else shown_bits(ranks[mine], positions[mine], ks, items))
+        sums = bootstrap_sums(hashes[eligible], np.hstack([*found, tastes[eligible, None]]), evaluation.replicates)
+        own = [part.tobytes() for part in split_sums(sums, len(numbers))]
+        rows += zip(numbers, own, shown, strict=True)
     return pa.table([pa.array(c) for c in zip(*rows, strict=True)], schema=SUMS_ARROW)
+
+
+def entries_by_trial(lists: pa.Table, users: pa.Array, trials: int) -> list[tuple[Array, Array, Array]]:
+    """(user's place, rank, position) of the entries of each trial's lists, of these users only."""
+    listed = places_in(users, lists["user_id"])
+    trial, ranks, positions = (lists[name].to_numpy() for name in ("trial", "rank", "position"))
+    masks = [(trial == number) & (listed >= 0) for number in range(trials)]
+    return [(listed[mine], ranks[mine], positions[mine]) for mine in masks]
+
+
+def counting_in(name: str, truth: pa.Table, evaluation: Evaluation) -> NDArray[np.bool_]:
+    """Which rows of the truth are of the slice."""
+    catalogue, relevant = evaluation.catalogue, truth["position"].to_numpy()
+    if name in WITHIN:
+        events = catalogue.array("events")[relevant]
+        return counting(name, truth["history"].to_numpy(), events, evaluation.decile_starts or ())
+    return np.all([np.ones(len(relevant), bool), *(catalogue.array(c)[relevant] for c in SLICES[name])], axis=0)
+
+
+def traits_of(evaluation: Evaluation) -> Traits:
+    """Of all items; the text's vectors are mapped from the disk."""
+    catalogue, users = evaluation.catalogue, evaluation.train_users
+    having, labels = catalogue.array("having"), catalogue.array("labels") if evaluation.labelled else None
+    return Traits(self_information(having, users), having / max(1, users), catalogue.array("text_after"), labels)
+
+
+def doubles_of(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """(rows, G) of a column of lists of one length."""
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+def split_sums(sums: Array, parts: int) -> list[Array]:
+    """Sums of as many columns each, and with every one of them those of tastes and weights, which are the last."""
+    return [np.hstack([part, sums[:, -2:]]) for part in np.split(sums[:, :-2], parts, axis=1)]
 
 
 def places_in(users: pa.Array, column: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -127,9 +194,9 @@ def places_in(users: pa.Array, column: pa.ChunkedArray) -> NDArray[np.int64]:
     return pc.fill_null(pc.index_in(column, users), -1).to_numpy().astype(np.int64)
 
 
-def values(judged: Judged, ks: Sequence[int]) -> NDArray[np.float64]:
-    """(U, C) values in the order of `columns`."""
-    return np.stack([METRICS[metric](judged, k) for metric, k in columns(ks)], axis=1)
+def values(judged: Judged, columns: Sequence[tuple[str, int]]) -> NDArray[np.float64]:
+    """(U, C) values of (metric, k)."""
+    return np.stack([METRICS[metric](judged, k) for metric, k in columns], axis=1)
 
 
 def shown_bits(ranks: Array, items: Array, ks: Sequence[int], size: int) -> bytes:
@@ -153,28 +220,6 @@ def add_sums(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     yield pa.RecordBatch.from_pylist(rows, schema=SUMS_ARROW)
 
 
-def metric_rows(evaluation: Evaluation, verdicts: list[Verdict | None]) -> list[tuple]:
-    """Rows of the metrics table, those of slices in which nobody can be judged left out."""
-    rows: list[tuple] = []
-    for trial, verdict in zip(evaluation.trials, verdicts, strict=True):
-        if verdict is None:
-            continue
-        found, users = verdict.estimate, verdict.estimate.users
-        for (metric, k), *numbers in zip(columns(evaluation.ks), found.value, found.low, found.high, strict=True):
-            rows.append((trial.model, trial.slice, metric, k, *map(float, numbers), users))
-        allowed = evaluation.slice_size(trial.slice)
-        for k, shown in zip(evaluation.ks, verdict.shown, strict=True):
-            rows.append((trial.model, trial.slice, "coverage", k, coverage(shown, allowed), None, None, users))
-    return rows
-
-
-def readable(rows: list[tuple], k: int, metrics: Sequence[str] = SHOWN, title: str = "metrics") -> str:
-    """The metrics at k as a table for people."""
-    cells = {(model, name, metric): row for model, name, metric, at, *row in rows if at == k}
-    named = [f"{metric}@{k}" if k else metric for metric in metrics]
-    lines = [f"{'model':<14} {'slice':<5} {'users':>8}" + "".join(f"  {name:<24}" for name in named)]
-    for model, name in dict.fromkeys((row[0], row[1]) for row in rows):
-        shown = [cells[model, name, metric] for metric in metrics]
-        numbers = "".join(f"  {value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high, _ in shown)
-        lines.append(f"{model:<14} {name:<5} {shown[0][3]:>8}{numbers}")
-    return "\n".join([f"{title} with 95 % intervals:", *lines])
+def add_trial(rows: pa.Table) -> pa.Table:
+    """One row for all rows of a trial."""
+    return pa.Table.from_batches(add_sums(rows.to_batches()), schema=SUMS_ARROW)

@@ -9,8 +9,10 @@ from pyspark.sql import functions as F
 from recspark.data import solves
 from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue
+from recspark.data.labels import history_labels, size_of
 from recspark.errors import UserError
 from recspark.evaluation.baselines import Vectors
+from recspark.evaluation.slices import decile_starts
 from recspark.models.factors import FactorSettings
 from recspark.stages.judge import SLICES
 from recspark.stages.list_vectors import ListVectors
@@ -41,8 +43,8 @@ def catalogue_columns(
     interactions: DataFrame,
     learned: dict[str, Vectors],
 ) -> DataFrame:
-    """A row an item: its vector under every model (the full one's from `listed`, text_before's from `factors`, if given), what each baseline knows, its slice, and how many users have it in train."""
-    train = interactions.where("split = 'train'").groupBy("item_id").agg(F.count_distinct("user_id").alias("having"))
+    """A row an item: its vector under every model (the full one's from `listed`, text_before's from `factors`, if given), what each baseline knows, its slice, its train
+    events, and how many users have it in train."""
     warm = F.col("interactions") > 0
     frame = items.select(
         "item_id",
@@ -50,17 +52,41 @@ def catalogue_columns(
         F.col("prior").alias("text_after"),
         warm.alias("warm"),
         (~warm).alias("cold"),
+        F.col("interactions").alias("events"),
     )
     frame = frame.join(listed.select("item_id", F.col("vector").alias("full")), "item_id")
     if factors is not None:
         frame = frame.join(factors.select("item_id", F.col("prior").alias("text_before")), "item_id", "left")
-    frame = frame.join(train, "item_id", "left").withColumn("having", F.coalesce("having", F.lit(0)))
+    frame = frame.join(train_users(interactions), "item_id", "left").withColumn(
+        "having", F.coalesce("having", F.lit(0))
+    )
     for kind, vectors in learned.items():
         first = vectors.items.select(F.size("vector").alias("size")).first()
         nothing = F.array_repeat(F.lit(0.0).cast("float"), first["size"] if first else 1)
         frame = frame.join(vectors.items.withColumnRenamed("vector", kind), "item_id", "left")
         frame = frame.withColumn(f"knows_{kind}", F.col(kind).isNotNull()).withColumn(kind, F.coalesce(kind, nothing))
     return frame
+
+
+def train_users(interactions: DataFrame) -> DataFrame:
+    """(item_id, having): how many users have the item in train."""
+    train = interactions.where("split = 'train'")
+    return train.groupBy("item_id").agg(F.count_distinct("user_id").alias("having"))
+
+
+def popularity_deciles(items: DataFrame) -> tuple[int, ...]:
+    """The fewest train events of each decile but the last; only how many items have how many events reaches the driver."""
+    counts = items.groupBy("interactions").count().collect()
+    return decile_starts([r["interactions"] for r in counts], [r["count"] for r in counts])
+
+
+def with_likes(truth: DataFrame, interactions: DataFrame, labels: DataFrame) -> DataFrame:
+    """The truth with the mean labels (`data/labels.py`) of each user's history; all 0 where no item of it has any."""
+    judged = truth.select("user_id").distinct()
+    folded = interactions.where(F.col("split").isin(*solves.FOLDED)).select("user_id", "item_id").distinct()
+    likes = history_labels(folded.join(judged, "user_id", "left_semi"), labels)
+    nothing = F.array_repeat(F.lit(0.0), size_of(labels))
+    return truth.join(likes, "user_id", "left").withColumn("likes", F.coalesce("likes", nothing))
 
 
 def priors(items: DataFrame) -> DataFrame:
@@ -86,21 +112,31 @@ def kept(vectors: Vectors, path: str) -> Vectors:
 def truth_and_seen(
     interactions: DataFrame, catalogue: Catalogue, seed: int, scratch: str, listed: ListVectors
 ) -> tuple[DataFrame, DataFrame]:
-    """What counts as relevant, (user_id, hash, position), each once; and what those users had before, (user_id, position).
+    """What counts as relevant, (user_id, hash, history, taste, position), each once; and what those users had before, (user_id, position).
 
-    Where the lists may hold what a user had, that counts as relevant, too.
-
-    Raises UserError if nothing counts.
+    Where the lists may hold what a user had, that counts as relevant, too. history: how many events the user is folded in from; taste: the mean number of train users of their items. Raises UserError
+    if nothing counts.
     """
     test = interactions.where("split = 'test'").select("user_id", "item_id").distinct()
     before = interactions.join(test, "user_id", "left_semi")
     seen = keep(seen_positions(before, catalogue), f"{scratch}/seen")
-    known = before.where(F.col("split").isin(*solves.FOLDED)).select("user_id").distinct()
-    wanted = test.join(catalogue.positions(interactions.sparkSession), "item_id").join(known, "user_id", "left_semi")
+    had = (
+        before.where(F.col("split").isin(*solves.FOLDED))
+        .groupBy("user_id", "item_id")
+        .agg(F.count("*").alias("events"))
+    )
+    # Whole numbers are added up, and divided once: the same to the last bit in whatever order.
+    known = (
+        had.join(train_users(interactions), "item_id", "left")
+        .groupBy("user_id")
+        .agg(F.sum("events").alias("history"), (F.coalesce(F.sum("having"), F.lit(0)) / F.count("*")).alias("taste"))
+    )
+    wanted = test.join(catalogue.positions(interactions.sparkSession), "item_id").join(known, "user_id")
     never = seen_positions(before, catalogue, listed.seen_splits) if listed.repeats else seen
     fresh = wanted.join(never, ["user_id", "position"], "left_anti")
     truth = keep(
-        fresh.select("user_id", F.xxhash64(F.lit(seed), "user_id").alias("hash"), "position"), f"{scratch}/truth"
+        fresh.select("user_id", F.xxhash64(F.lit(seed), "user_id").alias("hash"), "history", "taste", "position"),
+        f"{scratch}/truth",
     )
     if truth.first() is None:
         raise UserError(

@@ -35,6 +35,7 @@ INPUTS = (
     "combined_user_vectors",
     "training_log",
     "metrics",
+    "comparisons",
     "rejects",
 )
 OUTPUTS = ("recommendations", "report")
@@ -66,8 +67,8 @@ class PublishConfig(Settings):
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Check the candidates, or the reranked lists if configured; write recommendations and the report.
 
-    Raises PublishRefused if a check fails, UserError if a table is missing. Metrics, training log and rejects may be missing:
-    the report then goes without.
+    Raises PublishRefused if a check fails, UserError if a table is missing. Metrics, comparisons, training log and rejects may
+    be missing: the report then goes without.
     """
     vectors = list_vectors(spark, lake, config)
     users, items = vectors.users, vectors.items

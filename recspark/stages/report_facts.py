@@ -17,7 +17,17 @@ from recspark.data.solves import FOLDED
 from recspark.evaluation.report import Entry, Example, Histogram, Lists, ReportFacts, StageRecord
 from recspark.lake import Lake
 from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version
-from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, METRICS, RECOMMENDATIONS, REJECTS, TRAINING_LOG, Table
+from recspark.tables import (
+    COMPARISONS,
+    INTERACTIONS,
+    ITEM_VECTORS,
+    ITEMS,
+    METRICS,
+    RECOMMENDATIONS,
+    REJECTS,
+    TRAINING_LOG,
+    Table,
+)
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -30,7 +40,7 @@ PACKAGES = ("pyspark", "pyarrow", "numpy", "pandas", "torch", "transformers", "h
 
 
 def collect_facts(spark: SparkSession, lake: Lake, config: "Deployment", published: DataFrame) -> ReportFacts:
-    """What the report of this run date tells. Tables that may be missing (metrics, training log, rejects) count as empty."""
+    """What the report of this run date tells. Tables that may be missing (metrics, comparisons, training log, rejects) count as empty."""
     items, vectors, interactions = (lake.read(spark, table) for table in (ITEMS, ITEM_VECTORS, INTERACTIONS))
     tokens = {
         int(r["tokens"]): int(r["count"]) for r in items.groupBy(F.size("token_ids").alias("tokens")).count().collect()
@@ -42,6 +52,7 @@ def collect_facts(spark: SparkSession, lake: Lake, config: "Deployment", publish
         model_hash=model["model_hash"] if model else "",
         retriever_version=lake.manifest(RECOMMENDATIONS).get(RETRIEVER_VERSION) or "",
         metrics=small_table(spark, lake, METRICS),
+        comparisons=small_table(spark, lake, COMPARISONS),
         training=training_log(spark, lake).sort_values("epoch"),
         lists=describe_lists(published, items, vectors),
         examples=examples(published, interactions, items, config.publish.example_users),

@@ -5,7 +5,7 @@
 
 from recspark.tables.contract import ONE_MODEL, Column, Table, check, is_id_type
 from recspark.tables.data import INTERACTIONS, ITEMS, REJECTS, SPLITS, USERS
-from recspark.tables.lists import CANDIDATES, METRICS, RECOMMENDATIONS, RERANKED, SEARCH_RESULTS, TRIALS
+from recspark.tables.lists import CANDIDATES, COMPARISONS, METRICS, RECOMMENDATIONS, RERANKED, SEARCH_RESULTS, TRIALS
 from recspark.tables.training import (
     PAIR_EXAMPLES,
     PAIR_ITEMS,
@@ -61,6 +61,7 @@ TABLES = {
         RECOMMENDATIONS,
         SEARCH_RESULTS,
         METRICS,
+        COMPARISONS,
         TRIALS,
     )
 }
@@ -68,6 +69,7 @@ TABLES = {
 __all__ = [
     "BASE_TEXT_VECTORS",
     "CANDIDATES",
+    "COMPARISONS",
     "INTERACTIONS",
     "ITEMS",
     "ITEM_FACTORS",

@@ -54,17 +54,47 @@ METRICS = Table(
             "string",
             "popularity, als, text_before, text_after, factors, full, reranked; ratings, rating_biases, rating_mean",
         ),
-        Column("slice", "string", "all, warm or cold"),
         Column(
-            "metric", "string", "recall, ndcg, map, map_min, mrr, hit_rate, precision, coverage, novelty; rmse, mae"
+            "slice",
+            "string",
+            "all, warm or cold items; within the lists of all, such as `users: 3-5 events`, `items: decile 1`",
+        ),
+        Column(
+            "metric",
+            "string",
+            "recall, ndcg, map, map_min, mrr, hit_rate, precision, coverage, novelty, popularity, popularity_lift, diversity, miscalibration; rmse, mae",
         ),
         Column("k", "int", "length of the list that is judged; 0 for rmse and mae, which judge no list"),
-        Column("value", "double", "mean over users (coverage: share of the catalogue; rmse, mae: over ratings)"),
+        Column(
+            "value",
+            "double",
+            "mean over users (coverage: share of the catalogue; popularity_lift: of means; rmse, mae: over ratings)",
+        ),
         Column("low", "double", "2.5 % of the bootstrap", nullable=True),
         Column("high", "double", "97.5 % of the bootstrap", nullable=True),
         Column("users", "bigint", "users in the mean"),
     ),
     key=("model", "slice", "metric", "k"),
+)
+COMPARISONS = Table(
+    "comparisons",
+    "The evaluation: every two models of a slice over the same users, by a paired bootstrap.",
+    (
+        Column("model", "string", "one model, judged after the other (the order of the column model of metrics)"),
+        Column("other", "string", "the model that it is set beside"),
+        Column("slice", "string", "as in metrics"),
+        Column("metric", "string", "as in metrics, those that are means over users"),
+        Column("k", "int", "length of the list that is judged"),
+        Column("difference", "double", "value of the model less value of the other"),
+        Column("low", "double", "2.5 % of the differences in the bootstrap's replicates"),
+        Column("high", "double", "97.5 % of them"),
+        Column(
+            "p", "double", "two-sided, by the bootstrap's standard error of the difference and the normal approximation"
+        ),
+        Column("p_adjusted", "double", "p by Holm's correction for all pairs of the slice, metric and k"),
+        Column("users", "bigint", "users in the means"),
+    ),
+    key=("model", "other", "slice", "metric", "k"),
 )
 TRIALS = Table(
     "trials",

@@ -7,15 +7,24 @@ import numpy as np
 import pytest
 
 from recspark.evaluation import metrics as m
-from recspark.evaluation.judged import Judged, judge, self_information
+from recspark.evaluation.judged import Judged, Traits, judge, self_information
 
-BITS = np.arange(10.0)  # item i tells i bits
+# Item i tells i bits, and i of ten users have it; what its text says turns a right angle from each to the next but one.
+TEXTS = np.array([[3, 0], [3, 3], [0, 2], [-1, 1], [-4, 0]] * 2)
+TRAITS = Traits(np.arange(10.0), np.arange(10) / 10, TEXTS)
 
 
 def one_user(listed: list[int], relevant: list[int], longest: int = 10) -> Judged:
     n, t = len(listed), len(relevant)
     return judge(
-        np.zeros(n, int), np.arange(1, n + 1), np.array(listed), np.zeros(t, int), np.array(relevant), 1, longest, BITS
+        np.zeros(n, int),
+        np.arange(1, n + 1),
+        np.array(listed),
+        np.zeros(t, int),
+        np.array(relevant),
+        1,
+        longest,
+        TRAITS,
     )
 
 
@@ -42,10 +51,72 @@ FOUND_SECOND_AND_FOURTH = one_user([4, 2, 7, 1], [2, 1, 9])
         ("map_min", 4, (1 / 2 + 2 / 4) / 3),
         ("novelty", 2, (4 + 2) / 2),
         ("novelty", 10, (4 + 2 + 7 + 1) / 4),
+        ("popularity", 2, (0.4 + 0.2) / 2),
+        ("popularity", 10, (0.4 + 0.2 + 0.7 + 0.1) / 4),
+        ("diversity", 1, 0),
+        ("diversity", 2, 1),
+        ("diversity", 3, 1 - (0 + 0 + 1) / 3),
+        ("diversity", 10, 1 - (0 + 0 + 1 - 1 / 2**0.5 + 1 / 2**0.5 + 1 / 2**0.5) / 6),
     ],
 )
 def test_hits_at_the_second_and_fourth_of_three(metric, k, expected):
     assert m.METRICS[metric](FOUND_SECOND_AND_FOURTH, k).tolist() == pytest.approx([expected])
+
+
+def test_equal_texts_have_no_diversity_opposite_ones_two_and_one_without_a_word_is_like_none():
+    assert m.diversity(one_user([0, 5], [0]), 2).tolist() == [0]
+    assert m.diversity(one_user([0, 4], [0]), 2) == pytest.approx([2])
+    silent = Traits(np.zeros(2), np.zeros(2), np.array([[0, 0], [3, 4]]))
+    both = judge(np.zeros(2, int), np.array([1, 2]), np.arange(2), np.array([0]), np.array([0]), 1, 2, silent)
+    assert m.diversity(both, 2).tolist() == [1]
+
+
+def test_diversity_is_one_less_the_mean_cosine_of_plain_loops():
+    rng = np.random.default_rng(8)
+    vectors, listed = rng.normal(size=(30, 5)), rng.permutation(30)[:12]
+    users = np.zeros(12, int)
+    judged = judge(
+        users, np.arange(1, 13), listed, users[:1], listed[:1], 1, 12, Traits(np.zeros(30), np.zeros(30), vectors)
+    )
+    for k in (2, 7, 12):
+        chosen = [vectors[i] / np.linalg.norm(vectors[i]) for i in listed[:k]]
+        mean = np.mean([chosen[i] @ chosen[j] for i in range(k) for j in range(i)])
+        assert m.diversity(judged, k) == pytest.approx([1 - mean], abs=1e-6)
+
+
+def mixed(likes: list[float], *listed: list[float]) -> Judged:
+    """A user's likes, and the labels of the items listed."""
+    n, labels = len(listed), np.array(listed).reshape(len(listed), len(likes))
+    traits = Traits(np.zeros(n), np.zeros(n), labels_MG=labels)
+    return judge(
+        np.zeros(n, int),
+        np.arange(1, n + 1),
+        np.arange(n),
+        np.array([0]),
+        np.array([0]),
+        1,
+        9,
+        traits,
+        np.array([likes]),
+    )
+
+
+def test_a_list_of_the_historys_mix_is_calibrated_and_one_that_has_nothing_of_it_is_off_by_log_100():
+    half = [0.5, 0.5]
+    assert m.miscalibration(mixed(half, [1, 0], [0.5, 0.5], [0, 1]), 9) == pytest.approx([0], abs=1e-12)
+    assert m.miscalibration(mixed(half, [1, 0], [0, 1], [0, 1]), 2) == pytest.approx([0], abs=1e-12)  # the first two
+    assert m.miscalibration(mixed([1, 0], [0, 1]), 9) == pytest.approx([np.log(100)])
+    assert m.miscalibration(mixed([1, 0], [0, 0]), 9) == pytest.approx([np.log(100)])  # no item has a label
+
+
+def test_a_list_of_one_half_of_the_mix_alone():
+    """p = (1/2, 1/2), q = (1, 0), so q̃ = (.995, .005)."""
+    off = 0.5 * np.log(0.5 / 0.995) + 0.5 * np.log(0.5 / 0.005)
+    assert m.miscalibration(mixed([0.5, 0.5], [1, 0], [0, 0]), 9) == pytest.approx([off])
+
+
+def test_where_the_history_has_no_label_nothing_is_off():
+    assert m.miscalibration(mixed([0, 0], [1, 0]), 9).tolist() == [0]
 
 
 @pytest.mark.parametrize("metric", ["recall", "ndcg", "map", "map_min", "mrr", "hit_rate", "precision"])
@@ -67,7 +138,7 @@ def test_one_more_relevant_than_k_leaves_recall_below_one_and_ndcg_at_one():
 
 def test_entries_are_told_apart_by_user_and_beyond_the_longest_are_left_out():
     judged = judge(
-        np.array([1, 0, 0]), np.array([1, 1, 3]), np.array([4, 5, 4]), np.array([0, 1]), np.array([4, 4]), 2, 2, BITS
+        np.array([1, 0, 0]), np.array([1, 1, 3]), np.array([4, 5, 4]), np.array([0, 1]), np.array([4, 4]), 2, 2, TRAITS
     )
     assert judged.hits.tolist() == [[False, False], [True, False]]
     assert judged.listed.tolist() == [[True, False], [True, False]]
@@ -100,7 +171,7 @@ def judged_of(lists, truth, items, longest) -> Judged:
         np.concatenate(truth),
         len(lists),
         longest,
-        np.zeros(items),
+        Traits(np.zeros(items), np.zeros(items)),
     )
 
 

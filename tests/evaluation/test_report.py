@@ -9,6 +9,7 @@ import pytest
 
 from recspark.evaluation import plots, report, verdict
 from recspark.evaluation.report import Entry, Example, Histogram, Lists, ReportFacts, StageRecord, render
+from recspark.tables import COMPARISONS
 
 BAD = "<script>alert(1)</script> \"quoted\" & 'single' $x$ 🎬 שלום"
 BAD_MODEL = "<b>$x$</b>&"  # what a plot's font can draw
@@ -33,6 +34,15 @@ def metric_table(**values: tuple[float, float, float] | float) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+NOT_COMPARED = pd.DataFrame(columns=COMPARISONS.column_names)
+
+
+def comparison_table(*rows: tuple, slice_name: str = "all") -> pd.DataFrame:
+    """ndcg@10 of (model, other, difference, low, high, adjusted p); p itself would call any two apart."""
+    made = [(model, other, slice_name, "ndcg", 10, *ends, 0.0001, p, 1234) for model, other, *ends, p in rows]
+    return pd.DataFrame(made, columns=COMPARISONS.column_names)
 
 
 @pytest.fixture
@@ -69,6 +79,7 @@ def facts() -> ReportFacts:
         model_hash=BAD,
         retriever_version=BAD,
         metrics=pd.concat([metrics, odd]),
+        comparisons=NOT_COMPARED,
         training=training,
         lists=Lists(1200, 3600, 50, 25, 10, 5, 36, [(BAD, 600)], histogram),
         examples=[Example(BAD, 12, [Entry(BAD, BAD)], [Entry(BAD, "0.123", True)])],
@@ -164,6 +175,52 @@ def test_empty_night_still_makes_a_page(facts):
     assert "every raw row was usable" in text
 
 
+# ---- the lists in parts
+
+
+def in_classes(**values: tuple[float, ...]) -> pd.DataFrame:
+    """ndcg@10 of models on all items and on two classes of users and one of items."""
+    names = ("all", "users: 3-5 events", "users: more than 100 events", "items: decile 10")
+    tables = [metric_table(**{m: v[n] for m, v in values.items()}).assign(slice=s) for n, s in enumerate(names)]
+    return pd.concat(tables)
+
+
+def test_classes_of_users_and_items_are_drawn_for_the_leading_models(facts):
+    metrics = in_classes(
+        popularity=(0.1,) * 4, als=(0.2, 0.1, 0.3, 0.0), text_before=(0.1,) * 4, full=(0.3, 0.2, 0.4, 0.1)
+    )
+    (users, user_plot), (items, item_plot) = report.within_plots(metrics)
+    assert (users, items) == ("Users by the length of their history", "Items by popularity")
+    described = dict(Page(user_plot).attributes)["aria-label"]
+    assert described == (
+        "nDCG@10 by events of a user: 3–5: Spark's ALS 0.1000 [0.0900, 0.1100], full model 0.2000 [0.1900, 0.2100]; "
+        "> 100: Spark's ALS 0.3000 [0.2900, 0.3100], full model 0.4000 [0.3900, 0.4100]"
+    )
+    assert "10: Spark's ALS 0.0000" in dict(Page(item_plot).attributes)["aria-label"]
+    page = render(dataclasses.replace(facts, metrics=metrics))
+    assert "For whom, and for which items" in page
+    assert "For whom, and for which items" not in render(facts)
+    assert {t.title for t in report.metric_tables(metrics)} == {"All items"}
+
+
+def test_a_model_that_was_not_judged_on_a_class_leaves_a_gap():
+    metrics = in_classes(als=(0.2, 0.1, 0.3, 0.0), full=(0.3, 0.2, 0.4, 0.1))
+    partial = metrics[(metrics["model"] == "full") | (metrics["slice"] != "users: 3-5 events")]
+    (_, plot), _ = report.within_plots(partial)
+    assert "3–5: full model 0.2000 [0.1900, 0.2100]; > 100: Spark's ALS" in dict(Page(plot).attributes)["aria-label"]
+
+
+def test_what_does_not_ask_for_the_choice_has_tables_of_its_own(facts):
+    lift = metric_table(als=2.5, full=1.25).assign(metric="popularity_lift")
+    metrics = pd.concat([metric_table(als=0.2, full=0.3), lift])
+    assert [(t.metrics, t.title) for t in report.metric_tables(metrics)] == [(["ndcg"], "All items")]
+    (table,) = report.beside_tables(metrics)
+    assert table.metrics == ["popularity_lift"]
+    assert [(name, cell["value"]) for name, (cell,) in table.rows] == [("Spark's ALS", 2.5), ("full model", 1.25)]
+    assert "beside being right" in render(dataclasses.replace(facts, metrics=metrics))
+    assert "beside being right" not in render(facts)
+
+
 # ---- the verdict
 
 
@@ -176,7 +233,7 @@ def test_empty_night_still_makes_a_page(facts):
     ],
 )
 def test_full_model_is_set_beside_the_best_baseline(full, state, words):
-    (found,) = verdict.findings(metric_table(popularity=0.1, als=0.2, full=full))
+    (found,) = verdict.findings(metric_table(popularity=0.1, als=0.2, full=full), NOT_COMPARED)
     assert found.state == state
     assert (
         f"nDCG@10 of the full model is {full:.4f} [{full - 0.01:.4f}, {full + 0.01:.4f}]; of Spark's ALS 0.2000"
@@ -186,13 +243,69 @@ def test_full_model_is_set_beside_the_best_baseline(full, state, words):
     assert "(1,234 users)" in found.sentence
 
 
+@pytest.mark.parametrize(
+    ("compared", "state", "words"),
+    [
+        (("full", "als", 0.01, 0.002, 0.018, 0.0123), "better", "0.0100 [0.0020, 0.0180], is significant (p = 0.012;"),
+        (("als", "full", -0.01, -0.018, -0.002, 1e-9), "better", "0.0100 [0.0020, 0.0180], is significant (p < 0.001;"),
+        (("full", "als", 0.01, -0.001, 0.021, 0.05), "open", "0.0100 [-0.0010, 0.0210], is not significant (p = 0.05;"),
+        (
+            ("full", "als", -0.01, -0.018, -0.002, 0.04),
+            "worse",
+            "-0.0100 [-0.0180, -0.0020], is significant (p = 0.04;",
+        ),
+    ],
+)
+def test_the_paired_difference_decides_whatever_the_models_own_intervals_do(compared, state, words):
+    found, *_ = verdict.findings(
+        metric_table(als=0.2, full=0.19 if state == "worse" else 0.21), comparison_table(compared)
+    )
+    assert found.state == state
+    assert f"the difference over the same users, {words} 1,234 users)" in found.sentence
+
+
+def test_the_difference_of_another_slice_metric_or_length_says_nothing():
+    row = ("full", "als", 0.01, 0.002, 0.018, 0.001)
+    others = [
+        comparison_table(row, slice_name="warm"),
+        comparison_table(row).assign(metric="recall"),
+        comparison_table(row).assign(k=20),
+    ]
+    (found,) = verdict.findings(metric_table(als=0.2, full=0.21), pd.concat(others))
+    assert (found.state, "the intervals touch (1,234 users)" in found.sentence) == ("open", True)
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "state", "begins", "head"),
+    [
+        (0.01, 0.01, "better", "Text helps: nDCG@10 of the full model is", "and of itself without text."),
+        (0.01, 0.3, "open", "Text does not help: nDCG@10 of", "but not for its text"),
+        (-0.01, 0.01, "worse", "Text does not help: nDCG@10 of", "but its text does harm"),
+    ],
+)
+def test_what_text_adds_is_said_plainly_and_in_the_headline(difference, p, state, begins, head):
+    compared = comparison_table(
+        ("full", "als", 0.1, 0.09, 0.11, 0.001),
+        ("full", "id_alone", difference, difference - 0.005, difference + 0.005, p),
+    )
+    found = verdict.findings(metric_table(als=0.1, id_alone=0.2 - difference, full=0.2), compared)
+    assert [f.question for f in found] == ["Against the best baseline", "What text adds"]  # it is no baseline itself
+    assert "Spark's ALS" in found[0].sentence
+    assert found[1].state == state
+    assert found[1].sentence.startswith(begins)
+    assert "full model without text" in found[1].sentence
+    assert head in verdict.headline(found)
+
+
 def test_intervals_that_meet_in_a_point_touch():
-    (found,) = verdict.findings(metric_table(als=(0.2, 0.1, 0.25), full=(0.3, 0.25, 0.4)))
+    (found,) = verdict.findings(metric_table(als=(0.2, 0.1, 0.25), full=(0.3, 0.25, 0.4)), NOT_COMPARED)
     assert found.state == "open"
 
 
 def test_headline_says_yes_open_or_no():
-    heads = [verdict.headline(verdict.findings(metric_table(als=0.2, full=full))) for full in (0.3, 0.21, 0.1)]
+    heads = [
+        verdict.headline(verdict.findings(metric_table(als=0.2, full=full), NOT_COMPARED)) for full in (0.3, 0.21, 0.1)
+    ]
     assert [h.partition(":")[0] for h in heads] == [
         "The language model earns its keep",
         "The full model and the best baseline are too close to call on this many users.",
@@ -201,14 +314,14 @@ def test_headline_says_yes_open_or_no():
 
 
 def test_without_baselines_the_headline_claims_nothing():
-    found = verdict.findings(metric_table(text_before=0.1, text_after=0.2, full=0.3))
+    found = verdict.findings(metric_table(text_before=0.1, text_after=0.2, full=0.3), NOT_COMPARED)
     assert [f.question for f in found] == ["What fine-tuning did"]
     assert "nothing was measured" in verdict.headline(found)
 
 
 def test_cold_items_are_judged_by_the_text_against_all_others():
     cold = metric_table(popularity=0.01, text_before=0.1, text_after=0.15, full=0.16).assign(slice="cold")
-    (found,) = verdict.findings(cold)
+    (found,) = verdict.findings(cold, NOT_COMPARED)
     assert found.question == "On cold items"
     assert "text before fine-tuning 0.1000" in found.sentence
 
@@ -219,7 +332,7 @@ def test_main_length_is_ten_or_the_shortest():
 
 
 def test_baseline_of_zero_is_no_division():
-    (found,) = verdict.findings(metric_table(popularity=(0.0, 0.0, 0.0), full=0.3))
+    (found,) = verdict.findings(metric_table(popularity=(0.0, 0.0, 0.0), full=0.3), NOT_COMPARED)
     assert "from nothing" in found.sentence
 
 

@@ -1,6 +1,6 @@
 """The metrics of a whole lake against plain loops, and who is judged on what."""
 
-from math import log2
+from math import log, log2
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,10 +8,11 @@ import pytest
 
 from recspark.errors import UserError
 from recspark.evaluation.baselines import Als, Popularity
+from recspark.evaluation.slices import ITEM_SLICES, USER_SLICES
 from recspark.stages import candidates, evaluate
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.evaluate import EvaluateConfig
-from recspark.tables import CANDIDATES, METRICS, RERANKED
+from recspark.tables import CANDIDATES, COMPARISONS, ITEMS, METRICS, RERANKED
 from tests.vector_world import new_lake, settings, table_frame, write_world
 
 FOLDED = ("train", "valid", "history")
@@ -25,6 +26,11 @@ def run(spark, lake, top_k=10, size=2, **config):
     candidates.run(spark, lake, deployment)
     evaluate.run(spark, lake, deployment)
     return {(r.model, r.slice, r.metric, r.k): r for r in lake.read(spark, METRICS).collect()}
+
+
+def comparisons(spark, lake):
+    """(model, other, slice, metric, k) -> row of the table of comparisons."""
+    return {(r.model, r.other, r.slice, r.metric, r.k): r for r in lake.read(spark, COMPARISONS).collect()}
 
 
 def fold_by_sum(monkeypatch, users, size):
@@ -51,7 +57,7 @@ def make_world(seed=6, users=40, items=60):
     rng = np.random.default_rng(seed)
     draw = lambda n: {i: rng.integers(-3, 4, 3) for i in range(n)}  # noqa: E731
     user_vectors, item_vectors, after, before = draw(users), draw(items), draw(items), draw(items)
-    events = [(u, int(i), "train") for u in range(users) for i in rng.choice(50, 8, replace=False)]
+    events = [(u, int(i), "train") for u in range(users) for i in rng.choice(50, (2, 4, 8)[u % 3], replace=False)]
     events += [(int(rng.integers(users)), int(rng.integers(items)), "history") for _ in range(20)]
     events += [(int(rng.integers(users)), int(rng.integers(50, items)), "masked") for _ in range(20)]
     events += [(u, int(i), "test") for u in range(0, users, 2) for i in rng.choice(items, 6)]
@@ -59,13 +65,13 @@ def make_world(seed=6, users=40, items=60):
     return user_vectors, item_vectors, after, before, events
 
 
-def expected(users, items, events, allowed, k):
-    """(ndcg, recall, map, users) in plain loops over the users who have something relevant among the allowed items."""
+def expected(users, items, events, allowed, k, counts=lambda user, item: True):
+    """(ndcg, recall, map, users) in plain loops over the users who have something relevant, that counts, among the allowed items."""
     rows = []
     for user in {u for u, _, s in events if s in FOLDED}:
         seen = {i for u, i, s in events if u == user and s != "test"}
         relevant = {i for u, i, s in events if u == user and s == "test"} - seen & set(items)
-        relevant &= set(allowed)
+        relevant = {i for i in relevant & set(allowed) if counts(user, i)}
         if not relevant:
             continue
         scores = {i: float(users[user] @ items[i]) for i in allowed if i not in seen}
@@ -92,26 +98,53 @@ def test_every_model_and_slice_agrees_with_plain_loops(spark, tmp_path, monkeypa
         "text_after": ({u: sum(after[i] for i in history[u]) for u in users}, after),
         "text_before": ({u: sum(before[i] for i in history[u]) for u in users}, before),
     }
-    assert {key[:2] for key in found} == {(m, s) for m in models for s in ("all", "warm", "cold")}
+    everything, folded = lambda user, item: True, [u for u, _, s in events if s in FOLDED]
+    slices = {"all": (set(items), everything), "warm": (warm, everything), "cold": (set(items) - warm, everything)}
+    for name, (first, last) in zip(USER_SLICES, ((1, 2), (3, 5), (6, 20), (21, 100), (101, 999)), strict=True):
+        slices[name] = (set(items), lambda user, item, first=first, last=last: first <= folded.count(user) <= last)
+    met = [sum(1 for _, i, s in events if (i, s) == (item, "train")) for item in items]
+    tenth = [10 * sum(other > own for other in met) // len(met) + 1 for own in met]
+    for decile, name in enumerate(ITEM_SLICES, 1):
+        slices[name] = (set(items), lambda user, item, decile=decile: tenth[item] == decile)
+    nobody = {
+        name for name, (_, counts) in slices.items() if not any(counts(u, i) for u, i, s in events if s == "test")
+    }
+    assert {
+        *USER_SLICES[3:],
+        "items: decile 10",
+    } <= nobody  # the longest histories; and the items nobody has met begin before
+    assert {key[:2] for key in found} == {(m, s) for m in models for s in set(slices) - nobody}
     for model, (user_side, item_side) in models.items():
-        for name, allowed in {"all": set(items), "warm": warm, "cold": set(items) - warm}.items():
+        for name in set(slices) - nobody:
+            allowed, counts = slices[name]
             for k in KS:
                 rows = [found[model, name, metric, k] for metric in ("ndcg", "recall", "map")]
-                *values, judged = expected(user_side, item_side, events, allowed, k)
+                *values, judged = expected(user_side, item_side, events, allowed, k, counts)
                 np.testing.assert_allclose([r.value for r in rows], values, atol=1e-7, err_msg=f"{model} {name} {k}")
                 assert {r.users for r in rows} == {judged}
                 assert all(r.low <= r.value <= r.high for r in rows)
 
 
 @pytest.fixture(scope="module")
-def small(spark, tmp_path_factory):
+def small_night(spark, tmp_path_factory):
     """Six items, 1 to 5 warm, 6 cold; user 1 had 1 and will want 2, 6, 1 (again) and 99 (unknown); user 2 had 1 to 5, wants 6."""
     events = [(1, 1, "train"), (1, 2, "test"), (1, 6, "test"), (1, 1, "test"), (1, 99, "test"), (2, 6, "test")]
     events += [(2, i, "train") for i in range(1, 6)]
     lake = new_lake(tmp_path_factory.mktemp("small"))
     items = {i: [7 - i, 0] for i in range(1, 7)}
     write_world(spark, lake, {1: [1, 0], 2: [1, 0]}, items, events)
-    return lake, run(spark, lake, top_k=3, ks=(1, 3), baselines=(Popularity(), Als(embedding_size=2, iterations=2)))
+    found = run(spark, lake, top_k=3, ks=(1, 3), baselines=(Popularity(), Als(embedding_size=2, iterations=2)))
+    return lake, found, comparisons(spark, lake)
+
+
+@pytest.fixture(scope="module")
+def small(small_night):
+    return small_night[:2]
+
+
+@pytest.fixture(scope="module")
+def compared(small_night):
+    return small_night[2]
 
 
 def test_values_worked_out_by_hand(small):
@@ -128,20 +161,33 @@ def test_values_worked_out_by_hand(small):
     assert value["full", "warm", "coverage", 1] == pytest.approx(1 / 5)
     # Of two users in train one has each of 2, 3, 4: 2/3 of (n + 1) / (N + 1); none has 6: 1/3.
     assert value["full", "all", "novelty", 3] == pytest.approx((-log2(2 / 3) - log2(1 / 3)) / 2)
+    # Half of the users have each of 2, 3, 4, and none has 6; both had 1, and one each of the others of user 2's five.
+    assert value["full", "all", "popularity", 3] == pytest.approx((1 / 2 + 0) / 2)
+    assert value["full", "all", "popularity_lift", 3] == pytest.approx((1 / 2 + 0) / (1 + (1 + 4 / 2) / 5))
+    assert value["full", "all", "diversity", 3] == pytest.approx(0, abs=1e-6)  # all texts point the same way
 
 
 def test_users_are_counted_slice_by_slice(small):
+    """User 1 has one event before, user 2 five. Item 1 has two train events, 2 to 5 have one, 6 none: 2 is of the second
+    decile, as one item of six has more events than it, and 6 of the ninth."""
     _, found = small
-    assert {(m, s): r.users for (m, s, metric, k), r in found.items() if m == "full"} == {
-        ("full", "all"): 2,
-        ("full", "warm"): 1,
-        ("full", "cold"): 2,
+    assert {s: r.users for (m, s, metric, k), r in found.items() if m == "full"} == {
+        "all": 2,
+        "warm": 1,
+        "cold": 2,
+        "users: 1-2 events": 1,
+        "users: 3-5 events": 1,
+        "items: decile 2": 1,
+        "items: decile 9": 2,
     }
+    value = {key: row.value for key, row in found.items()}
+    assert value["full", "items: decile 2", "recall", 3] == 1  # of all items, 2 is user 1's first
+    assert value["full", "items: decile 9", "recall", 3] == 1 / 2  # 6 is not among user 1's first three
 
 
 def test_als_has_no_cold_row_and_coverage_no_interval(small):
     _, found = small
-    assert {key[1] for key in found if key[0] == "als"} == {"all", "warm"}
+    assert {key[1] for key in found if key[0] == "als"} & {"all", "warm", "cold"} == {"all", "warm"}
     assert {(r.low, r.high) for key, r in found.items() if key[2] == "coverage"} == {(None, None)}
 
 
@@ -151,6 +197,25 @@ def test_a_second_run_in_other_blocks_gives_the_same_table_to_the_last_bit(spark
     evaluate.run(spark, lake, settings(CandidatesConfig(top_k=3), config))
     rows = {(r.model, r.slice, r.metric, r.k): r for r in lake.read(spark, METRICS).collect()}
     assert rows == {key: row for key, row in found.items() if key[0] != "als"}
+
+
+def test_each_two_models_of_a_slice_are_compared_once_the_later_judged_with_the_earlier(compared, small):
+    _, found = small
+    models = ["popularity", "als", "text_before", "text_after", "full"]
+    for name, known in {"all": models, "cold": [m for m in models if m != "als"]}.items():
+        pairs = {key[:2] for key in compared if key[2:] == (name, "ndcg", 3)}
+        assert pairs == {(model, other) for n, model in enumerate(known) for other in known[:n]}
+    for (model, other, *rest), row in compared.items():
+        assert row.difference == pytest.approx(found[model, *rest].value - found[other, *rest].value, abs=1e-12)
+        assert row.low <= row.difference <= row.high
+        assert 0 <= row.p <= row.p_adjusted <= 1
+        assert row.users == found[model, *rest].users
+
+
+def test_models_with_the_same_lists_do_not_differ(compared):
+    """Popularity knows 2, 3 and 4 alike, and so shows user 1 what the full model does; of the cold item there is no choice."""
+    row = compared["full", "popularity", "all", "ndcg", 3]
+    assert (row.difference, row.low, row.high, row.p, row.p_adjusted) == (0, 0, 0, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -179,31 +244,50 @@ def test_without_test_rows_on_purpose_there_are_no_metrics_and_no_error(spark, t
     deployment = settings(CandidatesConfig(top_k=2), EvaluateConfig(ks=(1,)))
     deployment.preprocess.allow_no_test = True
     evaluate.run(spark, lake, deployment)
-    assert lake.read(spark, METRICS).count() == 0
+    assert (lake.read(spark, METRICS).count(), lake.read(spark, COMPARISONS).count()) == (0, 0)
 
 
-def test_reranked_lists_are_judged_as_they_stand_beside_the_candidates(spark, tmp_path):
-    # Item 3 is user 1's test item: second on the retriever's list, first on the reranked one.
-    write_world(
-        spark,
-        lake := new_lake(tmp_path),
-        {1: [1, 1]},
-        {i: [-i, 1] for i in (1, 2, 3)},
-        [(1, 1, "train"), (1, 3, "test")],
-    )
+@pytest.fixture(scope="module")
+def reranked_night(spark, tmp_path_factory):
+    """User 1 had item 1 and will want 3: second on the retriever's list, first on the reranked one."""
+    lake, genres = new_lake(tmp_path_factory.mktemp("reranked")), {1: "A", 2: "B", 3: "A, B"}
+    write_world(spark, lake, {1: [1, 1]}, {i: [-i, 1] for i in genres}, [(1, 1, "train"), (1, 3, "test")])
     for table, rows in (
+        (ITEMS, [(i, "title", "text", f"text-{i}", [1], {"genres": names}) for i, names in genres.items()]),
         (CANDIDATES, [(1, 1, 2, 1.0), (1, 2, 3, 0.5)]),
         (RERANKED, [(1, 1, 3, 1.0, 0.5, 2.0), (1, 2, 2, 0.0, 1.0, 1.0)]),
     ):
         lake.write(table_frame(spark, table, rows), table)
-    deployment = settings(CandidatesConfig(top_k=2), EvaluateConfig(ks=(2,), baselines=(Popularity(),), replicates=100))
+    config = {"ks": (1, 2), "baselines": (), "replicates": 100, "slices": False}
+    deployment = settings(
+        CandidatesConfig(top_k=2), EvaluateConfig(**config, calibrate="genres", calibrate_separator=",")
+    )
     deployment.rerank = SimpleNamespace(top_k=None)
     evaluate.run(spark, lake, deployment)
-    found = {r.model: r.value for r in lake.read(spark, METRICS).where("slice = 'all' AND metric = 'ndcg'").collect()}
-    assert (found["full"], found["reranked"]) == pytest.approx((1 / log2(3), 1.0))
+    return lake, deployment, {(r.model, r.slice, r.metric, r.k): r for r in lake.read(spark, METRICS).collect()}
+
+
+def test_reranked_lists_are_judged_as_they_stand_beside_the_candidates(spark, reranked_night):
+    lake, deployment, found = reranked_night
+    values = [found[model, "all", "ndcg", 2].value for model in ("full", "reranked")]
+    assert values == pytest.approx([1 / log2(3), 1.0])
+    row = comparisons(spark, lake)["reranked", "full", "all", "ndcg", 2]
+    assert (row.difference, row.p, row.users) == (pytest.approx(1 - 1 / log2(3)), 1, 1)  # one user proves nothing
     deployment.rerank = SimpleNamespace(top_k=1)
     with pytest.raises(UserError, match=r"lists of 2, but rerank.top_k is 1; raise it and run rerank again"):
         evaluate.run(spark, lake, deployment)
+
+
+def test_without_slices_only_all_warm_and_cold_are_judged(reranked_night):
+    assert {key[1] for key in reranked_night[2]} == {"all", "cold"}  # what the user wants is cold
+
+
+def test_an_attributes_mix_in_the_list_is_set_beside_the_historys(reranked_night):
+    """User 1 had A alone and is shown B, then A and B: of the first two, A has a quarter. Reranked, of the first it has half."""
+    found = reranked_night[2]
+    off = [found["full", "all", "miscalibration", k].value for k in (1, 2)]
+    assert off == pytest.approx([-log(0.01), -log(0.99 / 4 + 0.01)])
+    assert found["reranked", "all", "miscalibration", 1].value == pytest.approx(-log(0.99 / 2 + 0.01))
 
 
 def test_settings_that_make_no_sense_are_refused():

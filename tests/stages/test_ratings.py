@@ -14,7 +14,7 @@ from recspark.errors import UserError
 from recspark.evaluation import rating_errors
 from recspark.lake import Lake
 from recspark.pipeline import Deployment
-from recspark.stages import judge, rating_judge, ratings
+from recspark.stages import judged_rows, rating_judge, ratings
 from recspark.stages.ratings import RatingsConfig
 from recspark.tables import (
     INTERACTIONS,
@@ -148,7 +148,7 @@ def test_errors_are_judged_by_slice_beside_biases_and_mean(spark, world):
             assert low <= value <= high
             assert users == mine.user_id.nunique()
     assert len(found) == 18
-    assert "ratings        cold" in judge.readable(rows, 0, rating_errors.METRICS)
+    assert "ratings        cold" in judged_rows.readable(rows, 0, rating_errors.METRICS)
 
 
 def test_equal_ratings_of_one_user_and_one_item_are_predicted_as_they_are(spark, tmp_path):

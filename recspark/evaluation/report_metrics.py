@@ -1,0 +1,144 @@
+"""What the report shows of the table `metrics`: a plot a slice, plots over classes of users and items, and the numbers.
+
+Like the report, it knows neither Spark nor the lake.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from markupsafe import Markup
+
+from recspark.evaluation import plots, verdict
+from recspark.evaluation.slices import ITEM_SLICES, USER_SLICES
+
+SLICE_TITLES = {
+    "all": "All items",
+    "warm": "Warm items, met in training",
+    "cold": "Cold items, never met in training",
+}
+WITHIN_TITLES = (  # title, slices, what they are classes of
+    ("Users by the length of their history", USER_SLICES, "events of a user"),
+    ("Items by popularity", ITEM_SLICES, "popularity decile of the items, the most popular first"),
+)
+METRICS = ("ndcg", "recall", "map", "map_min", "mrr", "hit_rate", "precision")
+BESIDE = (
+    "coverage",
+    "novelty",
+    "diversity",
+    "popularity",
+    "popularity_lift",
+    "miscalibration",
+)  # do not ask what was chosen
+RATING_METRICS = ("rmse", "mae")
+METRIC_NAMES = {
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "ndcg": "nDCG",
+    "map": "MAP",
+    "map_min": "MAP, min(n, k)",
+    "mrr": "MRR",
+    "hit_rate": "hit rate",
+    "popularity_lift": "popularity lift",
+}
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """A slice's metrics at one k: a row a model, a cell a metric of `metrics` (None: not measured)."""
+
+    title: str
+    k: int
+    metrics: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Mapping[str, float] | None]]]
+    users: int
+
+
+def slice_plots(metrics: pd.DataFrame) -> list[tuple[str, int, Markup]]:
+    """(title, users, plot) of the main metric for each slice that was measured."""
+    made = []
+    for name, title in SLICE_TITLES.items() if not metrics.empty else ():
+        k = verdict.main_k(metrics)
+        scores = verdict.scores(metrics, name, verdict.METRIC, k)
+        if scores:
+            label = f"{METRIC_NAMES[verdict.METRIC]}@{k}"
+            made.append((title, max(s.users for s in scores), plots.intervals(scores, label)))
+    return made
+
+
+def within_plots(metrics: pd.DataFrame) -> list[tuple[str, Markup]]:
+    """(title, plot) of the main metric over classes of users and of items, of those slices that were measured."""
+    if metrics.empty:
+        return []
+    k, made = verdict.main_k(metrics), []
+    for title, slices, kind in WITHIN_TITLES:
+        found = {name: {s.model: s for s in verdict.scores(metrics, name, verdict.METRIC, k)} for name in slices}
+        there = [name for name in slices if found[name]]
+        lines = {model: [found[name].get(model) for name in there] for model in leading_models(metrics, k)}
+        if there:
+            classes = [class_name(name) for name in there]
+            made.append((title, plots.by_class(classes, lines, kind, f"{METRIC_NAMES[verdict.METRIC]}@{k}")))
+    return made
+
+
+def leading_models(metrics: pd.DataFrame, k: int) -> list[str]:
+    """Those that a plot of several lines can hold: the best baseline on all items, the text, and the full model in its forms."""
+    everything = verdict.scores(metrics, "all", verdict.METRIC, k)
+    baselines = [s for s in everything if s.model not in verdict.OURS]
+    best = [max(baselines, key=lambda s: s.value).model] if baselines else []
+    return [*best, *(s.model for s in everything if s.model in verdict.OURS and s.model != "text_before")]
+
+
+def class_name(slice_name: str) -> str:
+    """`3-5` of `users: 3-5 events`, `1` of `items: decile 1`."""
+    short = slice_name.partition(": ")[2].removeprefix("decile ").removesuffix(" events")
+    return short.replace("more than ", "> ").replace("-", "–")
+
+
+def metric_tables(metrics: pd.DataFrame) -> list[MetricTable]:
+    """How right the lists are: a table for each k, the main one first, and slice."""
+    others = sorted(set(metrics["metric"]) - {*METRICS, *BESIDE, *RATING_METRICS})
+    return tables_of(metrics, (*METRICS, *others))
+
+
+def beside_tables(metrics: pd.DataFrame) -> list[MetricTable]:
+    """What they are beside that, in the same order."""
+    return tables_of(metrics, BESIDE)
+
+
+def tables_of(metrics: pd.DataFrame, shown: Sequence[str]) -> list[MetricTable]:
+    """A table for each k and slice, of those metrics that were measured."""
+    rows = metrics[metrics["metric"].isin(shown) & (metrics["k"] > 0)]
+    if rows.empty:
+        return []
+    main = verdict.main_k(metrics)
+    ks = sorted({int(k) for k in rows["k"]}, key=lambda k: (k != main, k))
+    columns = [metric for metric in shown if metric in set(rows["metric"])]
+    return [t for k in ks for name in SLICE_TITLES if (t := metric_table(metrics, name, k, columns)).rows]
+
+
+def metric_table(metrics: pd.DataFrame, slice_name: str, k: int, shown: Sequence[str]) -> MetricTable:
+    """One slice at one k; value, low and high of each cell, the latter two null where there is no interval."""
+    rows = metrics[(metrics["slice"] == slice_name) & (metrics["k"] == k)]
+    cells = {(r.model, r.metric): {"value": r.value, "low": r.low, "high": r.high} for r in rows.itertuples()}
+    order = verdict.scores(metrics, slice_name, verdict.METRIC, k)
+    table = [(s.name, [cells.get((s.model, metric)) for metric in shown]) for s in order]
+    return MetricTable(SLICE_TITLES[slice_name], k, shown, table, max((s.users for s in order), default=0))
+
+
+def rating_tables(metrics: pd.DataFrame) -> list[MetricTable]:
+    """A table of rmse and mae for each slice in which ratings were predicted."""
+    rows = metrics[metrics["metric"].isin(RATING_METRICS)]
+    return [
+        rating_table(rows[rows["slice"] == name], title)
+        for name, title in SLICE_TITLES.items()
+        if name in set(rows["slice"])
+    ]
+
+
+def rating_table(rows: pd.DataFrame, title: str) -> MetricTable:
+    """One slice, the smallest rmse first."""
+    cells = {(r.model, r.metric): {"value": r.value, "low": r.low, "high": r.high} for r in rows.itertuples()}
+    models = sorted(set(rows["model"]), key=lambda model: (cells[model, "rmse"]["value"], model))
+    table = [(verdict.NAMES.get(m, m), [cells[m, metric] for metric in RATING_METRICS]) for m in models]
+    return MetricTable(title, 0, RATING_METRICS, table, int(rows["users"].max()))
