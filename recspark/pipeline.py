@@ -11,6 +11,7 @@ from types import ModuleType
 from pydantic import Field, model_validator
 
 from recspark.config import Settings
+from recspark.evaluation.baselines import Popularity
 from recspark.models.encoder import PRETRAINED, EncoderConfig
 from recspark.models.language import Continued
 from recspark.session import SparkSettings
@@ -127,6 +128,16 @@ class Deployment(Settings):
             raise ValueError(
                 "rerank learns from lists that it makes anew without the last events, and it cannot make those of combine: "
                 "leave out one of the two sections"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_times_that_popularity_goes_by(self) -> "Deployment":
+        aging = any(isinstance(b, Popularity) and b.half_life_days for b in self.evaluate.baselines)
+        if aging and self.preprocess.interactions.columns.timestamp is None:
+            raise ValueError(
+                "evaluate.baselines: popularity.half_life_days needs preprocess.interactions.columns.timestamp, the raw column of times; "
+                "or leave it out"
             )
         return self
 

@@ -53,7 +53,8 @@ def small_night(raw: Path, lake: Path, encoder: Path, **changes: Any) -> dict[st
     }
     settings["embed"] = {"blocks": 2}
     settings["candidates"] = {"top_k": 20}
-    settings["evaluate"] = {"ks": [5, 10], "replicates": 100}
+    few = [{"kind": "popularity"}, {"kind": "als"}]
+    settings["evaluate"] = {"ks": [5, 10], "replicates": 100, "baselines": few}
     for key, value in changes.items():
         *parents, last = key.split(".")
         node = settings

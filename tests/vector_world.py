@@ -12,7 +12,7 @@ from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.embed import EmbedConfig
 from recspark.stages.evaluate import EvaluateConfig
 from recspark.stages.factorize import FactorizeConfig
-from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEM_VECTORS, USER_VECTORS, Table
+from recspark.tables import BASE_TEXT_VECTORS, INTERACTIONS, ITEM_FACTORS, ITEM_VECTORS, ITEMS, USER_VECTORS, Table
 
 Event = tuple  # user, item, split
 
@@ -55,8 +55,10 @@ def write_world(
     item_type: str = "bigint",
     priors: dict | None = None,
     priors_before: dict | None = None,
+    texts: dict | None = None,
+    encoded: dict | None = None,
 ) -> None:
-    """users, items, priors: id -> vector. An item is as warm as its train events say."""
+    """users, items, priors, encoded: id -> vector. An item is as warm as its train events say. texts: id -> text, for `items`."""
     train = [item for _, item, split in events if split == "train"]
     listed = {i: np.asarray(v, np.float32).tolist() for i, v in items.items()}
     after = {i: np.asarray(v, np.float32).tolist() for i, v in (priors or items).items()}
@@ -67,5 +69,10 @@ def write_world(
         USER_VECTORS: [(u, np.asarray(v, np.float32).tolist(), 1, "model") for u, v in users.items()],
         INTERACTIONS: [(u, i, order, None, None, 1.0, None, split) for order, (u, i, split) in enumerate(events)],
     }
+    if texts is not None:
+        frames[ITEMS] = [(i, text, text, f"text-{i}", [1], {}) for i, text in texts.items()]
+    if encoded is not None:
+        vectors = {i: np.asarray(v, np.float32).tolist() for i, v in encoded.items()}
+        frames[BASE_TEXT_VECTORS] = [(f"text-{i}", "base", v) for i, v in vectors.items()]
     for table, rows in frames.items():
         lake.write(table_frame(spark, table, rows, user_type, item_type), table)

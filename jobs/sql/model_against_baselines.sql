@@ -1,6 +1,6 @@
 -- How good is every model, how far is it from the best baseline, and from itself in the run before? A row a model and slice.
 --   ndcg, low, high   nDCG of the shortest lists that were judged, with its 95 % interval
---   over_baseline     ndcg less that of the best baseline on the same slice; null where there is none
+--   over_baseline     ndcg less the best of the models that learn nothing from texts, on the same slice; null where there is none
 --   over_before       ndcg less the same model's in the run before; null where there is none
 -- parameters: run_date
 WITH dates AS (
@@ -23,7 +23,7 @@ before AS (
 baseline AS (
   SELECT slice, max(value) AS value
   FROM today
-  WHERE model NOT IN ('text_before', 'text_after', 'id_alone', 'full', 'reranked')
+  WHERE model NOT IN ('id_alone', 'text_before', 'text_after', 'factors', 'full', 'reranked')
   GROUP BY slice
 )
 SELECT

@@ -23,6 +23,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from recspark.errors import UserError
@@ -42,12 +43,6 @@ class Catalogue:
         """The column, (M, D) or (M,), mapped from the disk of this machine."""
         return np.load(local_folder(self.folder) / f"{column}.npy", mmap_mode="r")
 
-    def put(self, column: str, rows: NDArray[Any]) -> None:
-        """Lay (M, …) rows by position beside the columns; before any worker has looked at the folder."""
-        fs, base = pafs.FileSystem.from_uri(self.folder)
-        with fs.open_output_stream(f"{base}/{column}.npy") as stream:
-            np.lib.format.write_array(stream, np.ascontiguousarray(rows))
-
     def ids(self) -> pa.Array:
         """The item ids by position, kept in memory by the worker."""
         return kept_ids(self.folder)
@@ -55,6 +50,12 @@ class Catalogue:
     def positions(self, spark: SparkSession) -> DataFrame:
         """(item_id, position int) for joins."""
         return spark.read.parquet(f"{self.folder}/positions.parquet")
+
+    def in_order(self, frame: DataFrame, column: str, missing: Any) -> list[Any]:
+        """A column of a frame (item_id, ...) by position, `missing` where an item has none; all in the driver's memory."""
+        placed = self.positions(frame.sparkSession).join(frame, "item_id", "left")
+        value = F.coalesce(column, F.lit(missing)).alias("value")
+        return placed.select("position", value).toArrow().sort_by("position")["value"].to_pylist()
 
 
 @lru_cache(maxsize=2)

@@ -39,11 +39,13 @@ def newest_histories(events: DataFrame, catalogue: Catalogue, longest: int, seed
     return recent.groupBy("user_id").agg(gathered.alias("history"))
 
 
-def newest_items(events: DataFrame, catalogue: Catalogue, longest: int, seed: int) -> DataFrame:
-    """(user_id, history array<int>): positions of the last `longest` items each user had, the newest first, each item once."""
-    newest = F.row_number().over(Window.partitionBy("user_id", "item_id").orderBy(*newest_first(events, seed)))
-    once = events.select("*", newest.alias("copy")).where("copy = 1").drop("copy")
-    return newest_histories(once, catalogue, longest, seed)
+def item_histories(events: DataFrame, catalogue: Catalogue, seed: int) -> DataFrame:
+    """(user_id, history array<int>): positions of all items that each user had, the one had last first, each once."""
+    placed = events.join(catalogue.positions(events.sparkSession), "item_id")
+    last = placed.groupBy("user_id", "position").agg(F.max("order_key").alias("order_key"))
+    tie = F.xxhash64(F.lit(seed), "user_id", "position")  # of events of one moment
+    gathered = F.sort_array(F.collect_list(F.struct("order_key", tie, "position")), asc=False)["position"]
+    return last.groupBy("user_id").agg(gathered.alias("history"))
 
 
 def newest_first(events: DataFrame, seed: int) -> tuple[Column, Column]:

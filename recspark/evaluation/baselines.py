@@ -1,7 +1,7 @@
-"""What the full model must beat: models that know nothing but who met what.
+"""What the full model must beat: models that know who met what, or the texts as they are, and have learned nothing from both.
 
-Each is a pair of vectors, so that they are ranked by the same exact top-K, with the same seen filter, as the full model.
-To add one: write its class and add it to the union at the end of this file.
+All are ranked by the same exact top-K, with the same seen filter, as the full model: those here as a pair of vectors, those of
+`item_baselines` from users' histories. To add one: write its class and add it to a union, here or there.
 """
 
 from dataclasses import dataclass
@@ -9,15 +9,19 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pyspark.ml.recommendation import ALS
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recspark.config import Settings
 from recspark.data.blocks import index_ids
 from recspark.data.solves import interaction_pairs
+from recspark.data.sums import exact_sum
+from recspark.errors import UserError
+from recspark.evaluation.item_baselines import ItemBaseline
 
 LEARNED = ("train", "valid")  # a baseline has no choices to make on valid, so it may learn from it too
 INDEX_BLOCKS = 64
+MICROSECONDS_A_DAY = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -32,20 +36,39 @@ class Vectors:
 
 
 class Popularity(Settings):
-    """Everyone gets the items with the most events in train and valid."""
+    """Everyone gets the items with the most events in train and valid, old events counting less if so set."""
 
     kind: Literal["popularity"] = "popularity"
     slices: ClassVar[tuple[str, ...]] = ("all", "warm", "cold")
+    half_life_days: float | None = Field(
+        None, gt=0, description="an event counts half as much as one so many days newer; left out: all count alike"
+    )
 
     def vectors(self, interactions: DataFrame, items: DataFrame, seed: int) -> Vectors:
-        """One number an item, its events, 0 if it has none; and 1 for each user."""
+        """One number an item, its events, 0 if it has none; and 1 for each user.
+
+        Raises UserError if old events shall count less and none has a time.
+        """
         learned = interactions.where(F.col("split").isin(*LEARNED))
-        counts = learned.groupBy("item_id").agg(F.count(F.lit(1)).alias("events"))
+        counts = learned.groupBy("item_id").agg(exact_sum(self.weight(learned)).alias("events"))
         events = F.coalesce("events", F.lit(0)).cast("float")
         return Vectors(
             interactions.select("user_id").distinct().withColumn("vector", F.array(F.lit(1.0).cast("float"))),
             items.select("item_id").join(counts, "item_id", "left").select("item_id", F.array(events).alias("vector")),
         )
+
+    def weight(self, events: DataFrame) -> Column:
+        """What each event counts: 1, or 2^-(days before the newest / half-life)."""
+        if self.half_life_days is None:
+            return F.lit(1)
+        newest = events.agg(F.max(F.unix_micros("event_time"))).first()
+        if newest is None or newest[0] is None:
+            raise UserError(
+                "evaluate.baselines: popularity.half_life_days is set, but no event of train or valid has a time; "
+                "set preprocess.interactions.columns.timestamp, or leave half_life_days out"
+            )
+        days = (F.lit(newest[0]) - F.unix_micros("event_time")) / MICROSECONDS_A_DAY
+        return F.pow(F.lit(0.5), days / self.half_life_days)
 
 
 class Als(Settings):
@@ -101,4 +124,5 @@ def numbered(ids: DataFrame, name: str) -> DataFrame:
     return index.select(F.col("id").alias(column), number.cast("int").alias(name))
 
 
-Baseline = Annotated[Popularity | Als, Field(discriminator="kind")]
+VectorBaseline = Popularity | Als
+Baseline = Annotated[VectorBaseline | ItemBaseline, Field(discriminator="kind")]

@@ -12,8 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+
+from recspark.retrieval.histories import history_matrix
 
 Floats = NDArray[np.floating]
 
@@ -34,14 +37,6 @@ class Choice:
 
     def described(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def histories_matrix(histories: Sequence[NDArray[np.integer]], items: int, decay: float) -> csr_matrix:
-    """(U, M) float32: decay^n for the n-th item of each history, from 0; every item once a history, the newest first."""
-    indptr = np.cumsum([0, *map(len, histories)])
-    indices = np.concatenate([np.zeros(0, np.int32), *histories]).astype(np.int32)
-    places = np.concatenate([np.zeros(0, np.int64), *(np.arange(len(h)) for h in histories)])
-    return csr_matrix((np.power(decay, places, dtype=np.float32), indices, indptr), (len(histories), items))
 
 
 def scale_of(scores_UM: Floats) -> Floats:
@@ -79,14 +74,14 @@ def ndcg_of(scores_UM: Floats, wanted: Sequence[NDArray[np.integer]], k: int) ->
 class Crowd:
     """Some users' scores under both models, and what they want: what a choice gives them.
 
-    wanted: positions of each; seen_UM: true where the user had the item, or may not get it.
+    histories: positions list<int>, the newest first; wanted: positions of each; seen_UM: true where the user had the item, or may not get it.
     """
 
     def __init__(
         self,
         users_UK: Floats,
         factors_MK: Floats,
-        histories: Sequence[NDArray[np.integer]],
+        histories: pa.ChunkedArray,
         wanted: Sequence[NDArray[np.integer]],
         seen_UM: NDArray[np.bool_],
     ):
@@ -109,7 +104,7 @@ class Crowd:
         """(U, M) scaled scores of the item-based model, and the scaled history; of the last decay and texts they are kept."""
         key = (choice.decay, choice.text_weight)
         if self.kept is None or self.kept[0] != key:
-            had = histories_matrix(self.histories, len(similar_MM), choice.decay)
+            had = history_matrix(self.histories, len(similar_MM), choice.decay)
             scores = had @ similar_MM
             scale = scale_of(scores)[:, None]
             self.kept = key, scores * scale, had.multiply(scale).tocsr()

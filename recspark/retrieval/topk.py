@@ -25,6 +25,8 @@ GROUP = 16
 ROWS = 128  # users a tile: enough for the matrix product, few enough for the scores to stay in cache
 STEP = 256  # widths are multiples of it, so that no item falls to a matrix product's edge code and rounds differently
 MEMBER_BYTES = 48  # an item in the second step: its score, its key and their temporaries
+PAIR_BYTES = 6  # a user and an item of a tile: the score, the group's maximum and its key
+WORDS_PAIR_BYTES = 16  # and beside it the words' product, sparse and dense
 LAST = 2**31 - 1  # positions are below it
 MEMORY_BYTES = 64 * 2**20
 
@@ -42,17 +44,33 @@ class Seen:
 
 @dataclass(frozen=True)
 class Words:
-    """Sparse vectors beside the dense ones, (U, V) and (M, V) float32, whose product is added to the scores."""
+    """Vectors beside the dense ones, (U, V) and (M, V) float32, whose product is added to the scores.
+
+    The users' are sparse; the items' are too, unless most of their numbers count.
+    """
 
     users_UV: csr_matrix
-    items_MV: csr_matrix
+    items_MV: csr_matrix | Floats
 
-    def add(self, scores_RW: Tensor, first: int, items_WV: csr_matrix, columns: Tensor) -> None:
+    @property
+    def numbers(self) -> int:
+        """Numbers that an item's vector takes in memory: an index is one, too."""
+        if isinstance(self.items_MV, np.ndarray):
+            return self.items_MV.shape[1]
+        return 2 * self.items_MV.nnz // max(1, self.items_MV.shape[0])
+
+    def tile(self, chosen: slice | Positions) -> csr_matrix | Floats:
+        """(V, W): the items of a tile as columns, laid out for products with users' rows."""
+        items_WV = self.items_MV[chosen]
+        return np.ascontiguousarray(items_WV.T) if isinstance(items_WV, np.ndarray) else items_WV.T.tocsr()
+
+    def add(self, scores_RW: Tensor, first: int, items_VW: csr_matrix | Floats, columns: Tensor) -> None:
         """Add the products of the users from `first` on with a tile's items, which stand in these columns of its scores."""
         users_RV = self.users_UV[first : first + len(scores_RW)]
-        if users_RV.nnz and items_WV.nnz:
-            products = torch.from_numpy((users_RV @ items_WV.T).toarray())
-            scores_RW[: len(products)].index_add_(1, columns, products)
+        if users_RV.nnz:
+            products = users_RV @ items_VW
+            dense = products if isinstance(products, np.ndarray) else products.toarray()
+            scores_RW[: len(dense)].index_add_(1, columns, torch.from_numpy(dense))
 
 
 @dataclass(frozen=True)
@@ -83,7 +101,10 @@ def exact_top_k(
     """
     torch.set_num_threads(threads)
     count = len(items_MD) if allowed is None else len(allowed)
-    rows, width = tile_shape(count, items_MD.shape[1], top_k, memory_bytes)
+    dimension, pair = items_MD.shape[1], PAIR_BYTES
+    if words is not None:
+        dimension, pair = dimension + words.numbers, pair + WORDS_PAIR_BYTES
+    rows, width = tile_shape(count, dimension, top_k, memory_bytes, pair)
     best_UK = torch.full((len(users_UD), top_k), EMPTY)
     scores_RW = torch.empty(rows, width)
     for start in range(0, count, width):
@@ -92,11 +113,11 @@ def exact_top_k(
         hidden = None if seen is None else hidden_entries(seen, chosen, width)
         local = fold_columns(np.arange(width), width)
         filled, padding = local[: count - start], local[count - start :]
-        words_WV = None if words is None else words.items_MV[chosen]
+        words_VW = None if words is None else words.tile(chosen)
         for first, users_RD in padded_blocks(users_UD, rows):
             torch.mm(users_RD, items_WD.T, out=scores_RW)
             if words is not None:
-                words.add(scores_RW, first, words_WV, filled)
+                words.add(scores_RW, first, words_VW, filled)
             scores_RW.index_fill_(1, padding, -torch.inf)
             if hidden is not None:
                 scores_RW.view(-1)[hidden.within(first, rows)] = -torch.inf
@@ -105,13 +126,15 @@ def exact_top_k(
     return unpack(best_UK, allowed)
 
 
-def tile_shape(items: int, dimension: int, top_k: int, memory_bytes: int) -> tuple[int, int]:
+def tile_shape(
+    items: int, dimension: int, top_k: int, memory_bytes: int, pair_bytes: int = PAIR_BYTES
+) -> tuple[int, int]:
     """(R, W): users and items a tile, as wide as the budget allows and no wider than need be."""
     rows = ROWS
     while rows > 8 and rows * GROUP * top_k * MEMBER_BYTES > memory_bytes // 2:
         rows //= 2
     members = rows * GROUP * min(top_k, -(-items // GROUP)) * MEMBER_BYTES
-    widest = max(STEP, (memory_bytes - members) // (rows * 6 + dimension * 12) // STEP * STEP)
+    widest = max(STEP, (memory_bytes - members) // (rows * pair_bytes + dimension * 12) // STEP * STEP)
     tiles = max(1, -(-items // widest))
     return rows, max(STEP, -(-items // tiles // STEP) * STEP)
 
@@ -128,7 +151,8 @@ def fold(items_WD: Floats, width: int) -> Tensor:
     """(W, D) copy of the items in the order of `fold_columns`, zeros where there are fewer than W."""
     padded = np.zeros((width, items_WD.shape[1]), np.float32)
     padded[: len(items_WD)] = items_WD
-    return torch.from_numpy(padded).view(-1, GROUP, items_WD.shape[1]).transpose(0, 1).reshape(width, -1)
+    groups = torch.from_numpy(padded).view(width // GROUP, GROUP, items_WD.shape[1])
+    return groups.transpose(0, 1).reshape(padded.shape)
 
 
 def padded_blocks(users_UD: Floats, rows: int) -> Iterator[tuple[int, Tensor]]:

@@ -107,6 +107,7 @@ def require_bm25s() -> Any:
         import bm25s
     except ImportError:
         raise UserError(
-            "search.bm25_weight is above 0, which needs the package bm25s; pip install 'recspark[search]', or set it to 0"
+            "BM25 needs the package bm25s, which is not installed; pip install 'recspark[search]', or do without: set "
+            "search.bm25_weight to 0, and name no bm25 in evaluate.baselines"
         ) from None
     return bm25s

@@ -17,17 +17,17 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.config import Settings
-from recspark.data import solves
 from recspark.data.catalogue import Catalogue, vectors_of
+from recspark.data.matrices import Matrix
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.item_based import EaseSettings, ease_bytes
-from recspark.retrieval.combination import Choice, histories_matrix, user_parts
+from recspark.retrieval.combination import Choice, user_parts
+from recspark.retrieval.histories import history_matrix
 from recspark.stages.combined_choice import Seen, choose
-from recspark.stages.combined_world import TEXTS, World, histories_of, night_world, validation_world
+from recspark.stages.combined_world import World, night_world, validation_world, with_histories
 from recspark.stages.list_vectors import CHOICE
 from recspark.stages.lists import id_type, over_blocks
-from recspark.stages.reranking import arrays_of
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
 from recspark.tables import (
     COMBINED_ITEM_VECTORS,
@@ -55,7 +55,6 @@ class CombineConfig(Settings):
         "filtered",
         description="items that a user had: filtered, allowed, or as is better on what is held out (chosen)",
     )
-    history: int = Field(1000, ge=1, description="items of a user that count, the newest")
     choose_at: int = Field(10, ge=1, description="k of the nDCG@k by which is chosen")
     choose_users: int = Field(3000, ge=1, description="users to choose on at most, drawn by a hash of the id")
     memory_gib: float = Field(4.0, gt=0, description="what the driver may hold for EASE")
@@ -73,17 +72,17 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     items, users = lake.read(spark, ITEM_VECTORS), lake.read(spark, USER_VECTORS)
     require_memory(items.count(), settings)
 
-    night = night_world(spark, lake, config)
-    chosen, tried = choose(*validation_world(night, spark, lake, config), settings, config.seed)
+    night, learner = night_world(spark, lake, config)
+    chosen, tried = choose(*validation_world(night, learner, spark, lake, config), settings, config.seed)
     log.info("%s", readable(chosen, tried, settings.choose_at))
-    night.put_similar(chosen)
+    listed = night.listed(chosen, lake.scratch("combine"))
     version = vectors_version(lake, "combine")
     about = {RETRIEVER_VERSION: version, CHOICE: chosen.described(), TRIED: tried}
     hashes = items.select("model_hash").first()
     model_hash = F.lit(hashes["model_hash"] if hashes else None)
-    written = item_vectors(night.catalogue, spark).withColumn("model_hash", model_hash)
+    written = item_vectors(night.catalogue, listed, spark).withColumn("model_hash", model_hash)
     lake.write(written, COMBINED_ITEM_VECTORS, **about)
-    combined = user_vectors(night, users, chosen, config).withColumn("model_hash", model_hash)
+    combined = user_vectors(night, users, chosen, config.seed).withColumn("model_hash", model_hash)
     lake.write(combined, COMBINED_USER_VECTORS, **about)
     lake.clear_scratch("combine")
 
@@ -98,11 +97,11 @@ def require_memory(items: int, settings: CombineConfig) -> None:
         )
 
 
-def item_vectors(catalogue: Catalogue, spark: SparkSession) -> DataFrame:
+def item_vectors(catalogue: Catalogue, listed: Matrix, spark: SparkSession) -> DataFrame:
     """(item_id, vector): an item's factors and its column of S."""
 
     def join(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        factors, similar = catalogue.array("vector"), catalogue.array(TEXTS.chosen)
+        factors, similar = catalogue.array("vector"), listed.read()
         for batch in batches:
             places = batch.column("position").to_numpy()
             rows = np.hstack([factors[places], similar[:, places].T])
@@ -113,19 +112,16 @@ def item_vectors(catalogue: Catalogue, spark: SparkSession) -> DataFrame:
     return positions.mapInArrow(join, f"item_id {item_type}, vector array<float>")
 
 
-def user_vectors(night: World, users: DataFrame, chosen: Choice, config: "Deployment") -> DataFrame:
+def user_vectors(night: World, users: DataFrame, chosen: Choice, seed: int) -> DataFrame:
     """(user_id, vector) of every user: see `retrieval.combination`."""
-    catalogue, longest = night.catalogue, config.combine.history if config.combine else 1
-    events = night.events.where(F.col("split").isin(*solves.FOLDED))
-    known = histories_of(users.select("user_id", "vector"), events, catalogue, longest, config.seed)
+    # Scaled by what others say of an item, so without the diagonal, which is what having it says for itself.
+    catalogue, similar = night.catalogue, night.similar[chosen.text_weight]
+    known = with_histories(users.select("user_id", "vector"), night.events, catalogue, seed)
 
     def combine(users: pa.Table, _: pa.Table) -> pa.Table:
-        histories = histories_matrix(arrays_of(users["history"]), catalogue.items, chosen.decay)
-        # Scaled by what others say of an item, so without the diagonal, which is what having it says for itself.
-        similar = catalogue.array(TEXTS.of(chosen.text_weight))
-        left, right = user_parts(
-            vectors_of(users["vector"]), catalogue.array("vector"), histories, similar, chosen.share
-        )
+        had = history_matrix(users["history"], catalogue.items, chosen.decay)
+        factors = catalogue.array("vector")
+        left, right = user_parts(vectors_of(users["vector"]), factors, had, similar.read(), chosen.share)
         rows = np.hstack([left, right.toarray()]).astype(np.float32)
         return pa.table({"user_id": users["user_id"], "vector": pa.array(list(rows))})
 

@@ -9,12 +9,11 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recspark.data import solves
 from recspark.data.catalogue import Catalogue, vectors_of
 from recspark.data.splits import uniform
 from recspark.errors import UserError
 from recspark.retrieval.combination import Choice, Crowd
-from recspark.stages.combined_world import TEXTS, World, histories_of
+from recspark.stages.combined_world import World, with_histories
 from recspark.stages.lists import over_blocks, seen_positions, seen_rows
 from recspark.stages.reranking import arrays_of
 
@@ -39,7 +38,7 @@ def choose(
     """
     users = questions(world, held_out, settings, seed)
     first = None if settings.seen == "filtered" else 0.0
-    grid = [Choice(s, d, t, first) for t in world.weights() for d in DECAYS for s in SHARES]
+    grid = [Choice(s, d, t, first) for t in world.similar for d in DECAYS for s in SHARES]
     tried = measured(world, users, grid, settings)
     if settings.seen != "filtered":
         best = max(grid, key=lambda c: tried[c])
@@ -57,9 +56,7 @@ def questions(world: World, held_out: DataFrame, settings: "CombineConfig", seed
     wanted = placed.groupBy("user_id").agg(F.sort_array(F.collect_set("position")).alias("wanted"))
     drawn = wanted.orderBy(uniform(seed, "combine", "user_id"), "user_id").limit(settings.choose_users)
     users = world.users.select("user_id", "vector").join(drawn, "user_id")
-    events = world.events.where(F.col("split").isin(*solves.FOLDED)).join(drawn, "user_id", "left_semi")
-    known = histories_of(users, events, world.catalogue, settings.history, seed)
-    return known.where(F.size("history") > 0)
+    return with_histories(users, world.events, world.catalogue, seed).where(F.size("history") > 0)
 
 
 def measured(world: World, users: DataFrame, choices: list[Choice], settings: "CombineConfig") -> dict[Choice, float]:
@@ -67,11 +64,11 @@ def measured(world: World, users: DataFrame, choices: list[Choice], settings: "C
 
     Raises UserError if there is no user.
     """
-    catalogue, k = world.catalogue, settings.choose_at
+    catalogue, matrices, k = world.catalogue, world.similar, settings.choose_at
 
     def gains(users: pa.Table, seen: pa.Table) -> pa.Table:
         crowd = crowd_of(users, seen, catalogue)
-        similar = {c.text_weight: catalogue.array(TEXTS.of(c.text_weight)) for c in choices}
+        similar = {weight: matrices[weight].read() for weight in {c.text_weight for c in choices}}
         totals = [float(crowd.ndcg(c, similar[c.text_weight], k).sum()) for c in choices]
         numbers = np.arange(len(choices), dtype=np.int32)
         return pa.table({"number": numbers, "gained": totals, "users": np.full(len(choices), len(users))})
@@ -95,5 +92,4 @@ def crowd_of(users: pa.Table, seen: pa.Table, catalogue: Catalogue) -> Crowd:
     had = np.zeros((len(users), catalogue.items), bool)
     had[np.repeat(np.arange(len(users)), np.diff(rows.indptr)), rows.indices] = True
     vectors = vectors_of(users["vector"])
-    histories, wanted = arrays_of(users["history"]), arrays_of(users["wanted"])
-    return Crowd(vectors, catalogue.array("vector"), histories, wanted, had)
+    return Crowd(vectors, catalogue.array("vector"), users["history"], arrays_of(users["wanted"]), had)

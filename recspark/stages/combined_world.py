@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -13,7 +12,8 @@ from recspark.data.blocks import Links, from_blocks, keep
 from recspark.data.catalogue import Catalogue, write_catalogue
 from recspark.data.exposure import shares_of
 from recspark.data.item_counts import item_counts
-from recspark.data.next_event import newest_items
+from recspark.data.matrices import Matrix, write_matrix
+from recspark.data.next_event import item_histories
 from recspark.data.priors import text_prior
 from recspark.lake import Lake, local_folder
 from recspark.models.item_based import EaseSettings, ease, text_gram, word_weights
@@ -28,61 +28,52 @@ if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
 
-class TEXTS:
-    """Names of the arrays of S in the catalogue's folder."""
-
-    chosen = "similar"
-
-    @staticmethod
-    def of(text_weight: float) -> str:
-        return f"similar_{text_weight:g}"
-
-
 @dataclass(frozen=True)
 class World:
-    """Factors of items (catalogue, `vector`) and users (user_id, vector), and the events that they and EASE learned from."""
+    """Factors of items (catalogue, `vector`) and users (user_id, vector), the events that they and EASE learned from, and EASE's S
+    by the weight of the texts in it."""
 
     catalogue: Catalogue
     users: DataFrame
     events: DataFrame
-    texts_MM: NDArray[np.float32]
-    settings: EaseSettings
-    scratch: str
+    similar: dict[float, Matrix]
 
-    def weights(self) -> tuple[float, ...]:
-        """The text weights that there are to choose from."""
-        return tuple(dict.fromkeys((0.0, self.settings.text_weight)))
-
-    def learn(self, blocks: int) -> None:
-        """EASE with each text weight, into the catalogue's folder."""
-        pairs = solves.interaction_pairs(self.events, solves.LEARNED).select("user_id", "item_id")
-        counts = item_counts(pairs, self.catalogue, blocks, self.scratch)
-        for weight in self.weights():
-            similar = ease(counts, self.settings.ridge, self.texts_MM, weight)
-            self.catalogue.put(TEXTS.of(weight), similar)
-
-    def put_similar(self, chosen: Choice) -> None:
+    def listed(self, chosen: Choice, scratch: str) -> Matrix:
         """The chosen S, with what having an item says for itself on its diagonal."""
-        similar = np.array(self.catalogue.array(TEXTS.of(chosen.text_weight)))
+        similar = np.array(self.similar[chosen.text_weight].read())
         if chosen.repeat:
             np.fill_diagonal(similar, chosen.repeat * own_weight(similar))
-        self.catalogue.put(TEXTS.chosen, similar)
+        return write_matrix(similar, scratch)
 
 
-def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> World:
-    """The night's own vectors and events, EASE learned from them."""
+class Learner:
+    """EASE with and without the night's texts, learned from any events."""
+
+    def __init__(self, catalogue: Catalogue, texts: list[str], settings: EaseSettings, blocks: int):
+        """catalogue: with a column `text` of text vectors; texts: by position."""
+        self.catalogue, self.settings, self.blocks = catalogue, settings, blocks
+        self.texts_MM = text_gram(np.array(catalogue.array("text")), word_weights(texts))
+
+    def learn(self, events: DataFrame, scratch: str) -> dict[float, Matrix]:
+        """S by the weight of the texts."""
+        pairs = solves.interaction_pairs(events, solves.LEARNED).select("user_id", "item_id")
+        counts = item_counts(pairs, self.catalogue, self.blocks, scratch)
+        weights = dict.fromkeys((0.0, self.settings.text_weight))
+        return {w: write_matrix(ease(counts, self.settings.ridge, self.texts_MM, w), scratch) for w in weights}
+
+
+def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[World, Learner]:
+    """The night's own vectors and events, EASE learned from them, and who learned it."""
     assert config.combine is not None
     scratch = lake.scratch("combine/night")
     items, texts = lake.read(spark, ITEM_VECTORS), lake.read(spark, TEXT_VECTORS)
     text = texts.select("text_hash", F.col("vector").alias("text"))
     columns = items.select("item_id", "vector", "text_hash").join(text, "text_hash").drop("text_hash")
     catalogue = write_catalogue(columns, scratch)
-    words = word_weights(texts_of(lake.read(spark, ITEMS), catalogue))
-    gram = text_gram(np.array(catalogue.array("text")), words)
+    texts_M = texts_of(lake.read(spark, ITEMS), catalogue)
+    learner = Learner(catalogue, texts_M, config.combine.ease, config.embed.blocks)
     events, users = lake.read(spark, INTERACTIONS), lake.read(spark, USER_VECTORS)
-    world = World(catalogue, users, events, gram, config.combine.ease, scratch)
-    world.learn(config.embed.blocks)
-    return world
+    return World(catalogue, users, events, learner.learn(events, scratch)), learner
 
 
 def texts_of(items: DataFrame, catalogue: Catalogue) -> list[str]:
@@ -91,7 +82,9 @@ def texts_of(items: DataFrame, catalogue: Catalogue) -> list[str]:
     return [row["text"] for row in sorted(placed.collect())]
 
 
-def validation_world(night: World, spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[World, DataFrame]:
+def validation_world(
+    night: World, learner: Learner, spark: SparkSession, lake: Lake, config: "Deployment"
+) -> tuple[World, DataFrame]:
     """The night without what is held out, and (user_id, item_id) of what is.
 
     Valid rows are what nothing has learned from: the night's own world is the one without them. Where there are none, some train
@@ -109,14 +102,13 @@ def validation_world(night: World, spark: SparkSession, lake: Lake, config: "Dep
         return before, valid.select("user_id", "item_id").distinct()
     drawn = keep(validation_interactions(night.events, config), f"{scratch}/interactions")
     events = drawn.where("split <> 'test'")
-    catalogue, users = learned_again(spark, lake, config, events, night.catalogue, scratch)
-    world = replace(night, catalogue=catalogue, users=users, events=events, scratch=scratch)
-    world.learn(config.embed.blocks)
+    catalogue, users = learned_again(spark, lake, config, events, scratch)
+    world = World(catalogue, users, events, learner.learn(events, scratch))
     return world, drawn.where("split = 'test'").select("user_id", "item_id").distinct()
 
 
 def learned_again(
-    spark: SparkSession, lake: Lake, config: "Deployment", events: DataFrame, night: Catalogue, scratch: str
+    spark: SparkSession, lake: Lake, config: "Deployment", events: DataFrame, scratch: str
 ) -> tuple[Catalogue, DataFrame]:
     """Factors of all items and of the users who have something to fold in, learned from these events with tonight's texts."""
     settings, size = config.factorize, config.factorize.embedding_size
@@ -134,8 +126,9 @@ def learned_again(
     return write_catalogue(solved.select("item_id", "vector"), scratch), keep(users, f"{scratch}/user_vectors")
 
 
-def histories_of(users: DataFrame, events: DataFrame, catalogue: Catalogue, longest: int, seed: int) -> DataFrame:
+def with_histories(users: DataFrame, events: DataFrame, catalogue: Catalogue, seed: int) -> DataFrame:
     """The users with `history`, positions of what each had, the newest first; empty where there is nothing."""
-    histories = newest_items(events, catalogue, longest, seed)
+    folded = events.where(F.col("split").isin(*solves.FOLDED))
+    histories = item_histories(folded.join(users.select("user_id"), "user_id", "left_semi"), catalogue, seed)
     nothing = F.array().cast("array<int>")
     return users.join(histories, "user_id", "left").withColumn("history", F.coalesce("history", nothing))

@@ -10,12 +10,12 @@ interaction) and cold (without one), both the relevant items and the items ranke
 Every two models of a slice are compared over the same users (`evaluation/comparison.py`), and every model's lists of all items are looked
 at by classes of users and items (`evaluation/slices.py`).
 
-`text_before` is what the factorization's map of the text says of tonight's items, so it is left out where the retriever was trained
-on another night. Where ratings are predicted, their errors stand beside, with k 0 (`rating_judge`).
+`text_before` is what the factorization's map of the text says of tonight's items, and `id_alone` a factorization that reads no text;
+both, and the baseline `frozen`, are left out where the retriever was trained on another night. Where ratings are predicted, their errors stand beside, with k 0 (`rating_judge`).
 """
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 from pyspark.sql import DataFrame, SparkSession
@@ -25,14 +25,18 @@ from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, write_catalogue
 from recspark.data.labels import item_labels
 from recspark.errors import UserError
-from recspark.evaluation.baselines import Als, Baseline, Popularity, Vectors
+from recspark.evaluation.baselines import LEARNED, Als, Baseline, Popularity, VectorBaseline, Vectors
+from recspark.evaluation.item_baselines import Ease, Frozen, ItemKnn, Sources, TfIdf
 from recspark.evaluation.rating_errors import METRICS as ERRORS
 from recspark.lake import Lake, local_folder
 from recspark.models.retriever import load_head
 from recspark.session import task_threads
 from recspark.stages import rating_judge
+from recspark.stages.factorize import without_text
+from recspark.stages.history_models import histories_of, history_models, require_packages, word_index
 from recspark.stages.judge import SLICES, Evaluation, Trial, judge_lists
 from recspark.stages.judged_models import (
+    FoldIn,
     Model,
     catalogue_columns,
     history_folding,
@@ -44,9 +48,10 @@ from recspark.stages.judged_models import (
 )
 from recspark.stages.judged_rows import comparison_rows, metric_rows, readable
 from recspark.stages.list_vectors import list_vectors
-from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend_trials
+from recspark.stages.lists import ListSettings, blocks_for, recommend_trials
 from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version, keep_metrics, vectors_version
 from recspark.tables import (
+    BASE_TEXT_VECTORS,
     CANDIDATES,
     COMPARISONS,
     INTERACTIONS,
@@ -67,6 +72,7 @@ if TYPE_CHECKING:
 INPUTS = (
     "interactions",
     "items",
+    "base_text_vectors",
     "item_factors",
     "item_vectors",
     "user_vectors",
@@ -78,6 +84,8 @@ INPUTS = (
     "reranked",
 )
 OUTPUTS = ("metrics", "comparisons")
+ENCODED = "encoded"  # the catalogue's column of text vectors under the base encoder
+LEFT_OUT = "left_out"  # in the manifest of the metrics
 # Judged on a table of lists.
 PUBLISHED = {Trial("full", "all"): CANDIDATES, Trial("reranked", "all"): RERANKED}
 
@@ -94,7 +102,16 @@ class EvaluateConfig(ListSettings):
     )
     calibrate_separator: str = Field("", description="cuts a value of it into several; if not set, it stays whole")
     slices: bool = Field(True, description="also judge users by length of history and items by popularity decile")
-    baselines: tuple[Baseline, ...] = Field((Popularity(), Als()), description="models that know no text")
+    baselines: tuple[Baseline, ...] = Field(
+        (Popularity(), Als(), ItemKnn(), Ease(), TfIdf(), Frozen()),
+        description="models that learn nothing from the texts",
+    )
+    memory_gib: float = Field(
+        4, gt=0, description="GiB of the driver for one baseline; one that needs more is left out, and named"
+    )
+    id_alone: bool = Field(
+        False, description="whether the factorization is judged without any text, too; it takes a second one a night"
+    )
 
     @field_validator("ks")
     @classmethod
@@ -114,49 +131,68 @@ class EvaluateConfig(ListSettings):
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read interactions, item_factors, item_vectors, user_vectors, candidates and, if configured, reranked; write metrics and comparisons.
 
-    Raises UserError if there is no test row, nobody to judge, or a list to judge is shorter than the largest of `ks`.
+    Baselines may read items and base_text_vectors, too.
+
+    Raises UserError if there is no test row, nobody to judge, or a list to judge is shorter than the largest of `ks`;
+    or if BM25 is asked for and bm25s is not installed.
     """
     settings = config.evaluate
+    require_packages(settings.baselines)
     lake.clear_scratch("evaluate")
     scratch = lake.scratch("evaluate")
     interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEM_VECTORS)
     version = borrowed_version(lake, "evaluate")
-    factors = lake.read(spark, ITEM_FACTORS) if version is None else None
     user_vectors, listed = lake.read(spark, USER_VECTORS), list_vectors(spark, lake, config)
     require_lengths(settings, config.candidates.top_k, items.count())
     published = published_lists(spark, lake, config)
     if interactions.where("split = 'test'").first() is None:
         if config.preprocess.allow_no_test:
             logger.info("no test rows, as preprocess.allow_no_test allows: there is nothing to evaluate")
-            write_metrics(spark, lake, [], [])
+            write_metrics(spark, lake, [], [], {})
             return
         raise UserError(
             "evaluate: interactions has no row of split test; set preprocess.split so that some are held out"
         )
 
     learned: dict[str, Vectors] = {
-        b.kind: kept(b.vectors(interactions, items, config.seed), f"{scratch}/{b.kind}") for b in settings.baselines
+        b.kind: kept(b.vectors(interactions, items, config.seed), f"{scratch}/{b.kind}")
+        for b in settings.baselines
+        if isinstance(b, VectorBaseline)
     }
     labels = attribute_labels(spark, lake, settings, scratch)
-    columns = catalogue_columns(items, listed.items, factors, interactions, learned)
+    trained = {} if version is not None else tonights_items(spark, lake, config, interactions, items, scratch)
+    columns = catalogue_columns(items, {"full": listed.items, **trained}, interactions, learned)
     catalogue = write_catalogue(columns if labels is None else columns.join(labels, "item_id"), scratch)
     truth, seen = truth_and_seen(interactions, catalogue, config.seed, scratch, listed)
     if labels is not None:
         truth = keep(with_likes(truth, interactions, labels), f"{scratch}/likes")
 
     judged = truth.select("user_id").distinct()
+    before = interactions.join(judged, "user_id", "left_semi")
     solve = config.factorize if version is None else load_head(local_folder(version.path))[2]
-    fold_in = history_folding(interactions.join(judged, "user_id", "left_semi"), solve, config.embed.blocks, scratch)
+    fold_in = history_folding(before, solve, config.embed.blocks, scratch)
+    slices: dict[str, tuple[str, ...]] = {b.kind: b.slices for b in settings.baselines}
+    sources = Sources(
+        catalogue,
+        interactions.where(F.col("split").isin(*LEARNED)).select("user_id", "item_id").distinct(),
+        lambda: lake.read(spark, ITEMS),
+        ENCODED if ENCODED in trained else None,
+        word_index,
+        scratch,
+    )
+    by_history, left_out = history_models(settings.baselines, sources, settings.memory_gib)
     models = [
-        *(Model(b.kind, learned[b.kind].users, (f"knows_{b.kind}",), b.slices) for b in settings.baselines),
-        *([Model("text_before", keep(fold_in(priors(factors)), f"{scratch}/before"))] if factors is not None else []),
+        *(Model(kind, vectors.users, (f"knows_{kind}",), slices[kind]) for kind, vectors in learned.items()),
+        *by_history,
+        *(folded_in(name, trained[name], fold_in, scratch) for name in trained if name != ENCODED),
         Model("text_after", keep(fold_in(priors(items)), f"{scratch}/after")),
         *([Model("factors", user_vectors)] if config.combine else []),
         Model("full", listed.users, repeats=listed.repeats),
     ]
     trials = tuple(dict.fromkeys((*(Trial(model.name, name) for model in models for name in model.slices), *published)))
     blocks = blocks_for(judged.count(), settings)
-    lists = ranked_lists(models, trials, published, judged, seen, catalogue, blocks, settings)
+    histories = histories_of(before, catalogue, config.seed) if by_history else None
+    lists = ranked_lists(models, trials, published, judged, histories, seen, catalogue, blocks, settings)
     train_users = interactions.where("split = 'train'").select("user_id").distinct().count()
     starts = popularity_deciles(items) if settings.slices else None
     evaluation = Evaluation(
@@ -165,7 +201,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     verdicts = judge_lists(lists, truth, evaluation, blocks)
     rows, errors = metric_rows(evaluation, verdicts), rating_errors(spark, lake, config, blocks)
 
-    write_metrics(spark, lake, rows + errors, comparison_rows(evaluation, verdicts))
+    write_metrics(spark, lake, rows + errors, comparison_rows(evaluation, verdicts), left_out)
     lake.clear_scratch("evaluate")
     logger.info("%s", readable(rows, settings.ks[0]))
     if errors:
@@ -189,15 +225,44 @@ def rating_errors(spark: SparkSession, lake: Lake, config: "Deployment", blocks:
     return rating_judge.judge_ratings(predicted, items, config.seed, config.evaluate.replicates, blocks)
 
 
-def write_metrics(spark: SparkSession, lake: Lake, rows: list[tuple], compared: list[tuple]) -> None:
-    """Both tables, and, for the registry, the metrics beside the version of the retriever that they judge."""
+def tonights_items(
+    spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, items: DataFrame, scratch: str
+) -> dict[str, DataFrame]:
+    """(item_id, vector, interactions, exposure) under the models that only a night that trained has, by their names.
+
+    Where the baseline `frozen` is asked for, (item_id, vector) of the texts under the base encoder, too, as ENCODED.
+    """
+    found = {"text_before": priors(lake.read(spark, ITEM_FACTORS))}
+    if config.evaluate.id_alone:
+        ids, folder = items.select("item_id"), f"{scratch}/id_alone"
+        alone = without_text(ids, interactions, config.factorize, config.seed, folder)
+        found["id_alone"] = keep(alone, f"{folder}/vectors")
+    if any(isinstance(b, Frozen) for b in config.evaluate.baselines):
+        base = lake.read(spark, BASE_TEXT_VECTORS).select("text_hash", "vector")
+        found[ENCODED] = items.select("item_id", "text_hash").join(base, "text_hash")
+    return found
+
+
+def folded_in(name: str, items: DataFrame, fold_in: FoldIn, scratch: str) -> Model:
+    """The model of these item vectors; what reads no text can list only what somebody has met."""
+    users = keep(fold_in(items), f"{scratch}/{name}-users")
+    return Model(name, users, ("warm",), ("all", "warm")) if name == "id_alone" else Model(name, users)
+
+
+def write_metrics(
+    spark: SparkSession, lake: Lake, rows: list[tuple], compared: list[tuple], left_out: dict[str, str]
+) -> None:
+    """Both tables, and, for the registry, the metrics beside the version of the retriever that they judge.
+
+    left_out: baselines that could not be had, and why; in the manifest of the metrics.
+    """
     version = vectors_version(lake, "evaluate")
 
-    def write(rows: list[tuple], table: Table) -> None:
+    def write(rows: list[tuple], table: Table, **about: Any) -> None:
         frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in table.columns))
-        lake.write(frame.coalesce(1), table, **{RETRIEVER_VERSION: version})
+        lake.write(frame.coalesce(1), table, **{RETRIEVER_VERSION: version}, **about)
 
-    write(rows, METRICS)
+    write(rows, METRICS, **{LEFT_OUT: left_out})
     write(compared, COMPARISONS)
     if version is not None:
         keep_metrics(lake, version, [dict(zip(METRICS.column_names, row, strict=True)) for row in rows])
@@ -235,24 +300,24 @@ def ranked_lists(
     trials: tuple[Trial, ...],
     published: dict[Trial, DataFrame],
     judged: DataFrame,
+    histories: DataFrame | None,
     seen: DataFrame,
     catalogue: Catalogue,
     blocks: int,
     settings: EvaluateConfig,
 ) -> DataFrame:
-    """(trial, user_id, rank, position): the first max(ks) items of every trial for the users who are judged."""
-    spark, longest, users = judged.sparkSession, settings.ks[-1], judged
+    """(trial, user_id, rank, position): the first max(ks) items of every trial for the users who are judged.
+
+    histories: (user_id, history), where a model goes by it.
+    """
+    spark, longest = judged.sparkSession, settings.ks[-1]
+    users = judged if histories is None else judged.join(histories, "user_id", "left")
     for model in models:
-        users = users.join(model.users.select("user_id", F.col("vector").alias(model.name)), "user_id", "left")
+        if isinstance(model.users, DataFrame):
+            users = users.join(model.users.select("user_id", F.col("vector").alias(model.name)), "user_id", "left")
     named = {model.name: model for model in models}
     rankings = {
-        number: Ranking(
-            trial.model,
-            trial.model,
-            longest,
-            (*named[trial.model].known, *SLICES[trial.slice]),
-            not named[trial.model].repeats,
-        )
+        number: named[trial.model].ranking(longest, SLICES[trial.slice])
         for number, trial in enumerate(trials)
         if trial not in published
     }

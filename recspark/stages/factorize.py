@@ -73,9 +73,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
 
 
 def iterate(
-    links: Links, prior: RidgePrior, settings: FactorizeConfig, seed: int, scratch: str
+    links: Links, prior: RidgePrior | None, settings: FactorizeConfig, seed: int, scratch: str
 ) -> tuple[DataFrame, DataFrame]:
-    """(user blocks, item blocks) after the iterations and one more user solve."""
+    """(user blocks, item blocks) after the iterations and one more user solve. Without a prior no item is pulled anywhere."""
     size, met = settings.embedding_size, solves.exposed(links.items)
     item_blocks = keep(solves.random_start(links.items, seed, size), f"{scratch}/items-0")
     for iteration in range(1, settings.iterations + 1):
@@ -84,11 +84,24 @@ def iterate(
             solves.solve_side(links.users, item_blocks, gram, met, settings), f"{scratch}/users-{iteration}"
         )
         gram = solves.gram_of(user_blocks, size)
-        priors = prior.blocks(prior.fit(item_blocks)) if iteration > 1 else None
+        priors = prior.blocks(prior.fit(item_blocks)) if prior is not None and iteration > 1 else None
         solved = solves.solve_side(links.items, user_blocks, gram, links.users.rows, settings, priors)
         item_blocks = keep(solved, f"{scratch}/items-{iteration}")
     gram = solves.gram_of(item_blocks, size)
     return keep(solves.solve_side(links.users, item_blocks, gram, met, settings), f"{scratch}/users-last"), item_blocks
+
+
+def without_text(
+    items: DataFrame, interactions: DataFrame, settings: FactorizeConfig, seed: int, scratch: str
+) -> DataFrame:
+    """(item_id, vector, interactions, exposure) of the items (item_id), from who met what alone; zero where nobody has met one."""
+    pairs = solves.interaction_pairs(interactions, solves.LEARNED)
+    shares = shares_of(items, interactions, solves.LEARNED, settings.exposure)
+    links = Links(pairs, shares, settings.blocks, scratch)
+    _, item_blocks = iterate(links, None, settings, seed, scratch)
+    vectors = from_blocks(item_blocks, links.item_index, "item_id", settings.embedding_size)
+    about = links.item_index.select(F.col("id").alias("item_id"), "exposure")
+    return vectors.join(counted(links.items, "item_id"), "item_id").join(about, "item_id")
 
 
 def write_outputs(

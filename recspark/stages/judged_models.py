@@ -11,40 +11,47 @@ from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue
 from recspark.data.labels import history_labels, size_of
 from recspark.errors import UserError
-from recspark.evaluation.baselines import Vectors
+from recspark.evaluation.baselines import LEARNED, Vectors
 from recspark.evaluation.slices import decile_starts
 from recspark.models.factors import FactorSettings
 from recspark.stages.judge import SLICES
 from recspark.stages.list_vectors import ListVectors
-from recspark.stages.lists import seen_positions
+from recspark.stages.lists import FromHistory, Ranking, seen_positions
 
 FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions, exposure) -> (user_id, vector)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model's user vectors; its item vectors are the catalogue's column of its name.
+    """A model's user vectors, its item vectors being the catalogue's column of its name; or what it makes of histories.
 
     users: (user_id, vector). known: boolean columns of the items it can list. slices: what it is judged on. repeats: it lists what
     users had, too.
     """
 
     name: str
-    users: DataFrame
+    users: DataFrame | FromHistory
     known: tuple[str, ...] = ()
     slices: tuple[str, ...] = tuple(SLICES)
     repeats: bool = False
 
+    def ranking(self, top_k: int, allowed: tuple[str, ...]) -> Ranking:
+        """Of users with a column of the model's name or, where it goes by histories, `history`."""
+        if isinstance(self.users, FromHistory):
+            return Ranking("history", self.users, top_k, (*self.known, *allowed))
+        return Ranking(self.name, self.name, top_k, (*self.known, *allowed), not self.repeats)
+
 
 def catalogue_columns(
-    items: DataFrame,
-    listed: DataFrame,
-    factors: DataFrame | None,
-    interactions: DataFrame,
-    learned: dict[str, Vectors],
+    items: DataFrame, beside: dict[str, DataFrame], interactions: DataFrame, learned: dict[str, Vectors]
 ) -> DataFrame:
-    """A row an item: its vector under every model (the full one's from `listed`, text_before's from `factors`, if given), what each baseline knows, its slice, its train
-    events, and how many users have it in train."""
+    """A row an item: its vector under every model, those of `beside` (item_id, vector of every item) by their names among them.
+
+    And what each baseline knows, the item's slice, its train events, how many users have it in train, and whether anybody has met it in train or valid.
+    """
+    user_in_train = F.when(F.col("split") == "train", F.col("user_id"))
+    by_item = interactions.where(F.col("split").isin(*LEARNED)).groupBy("item_id")
+    met = by_item.agg(F.count_distinct(user_in_train).alias("having"), F.lit(True).alias("met"))
     warm = F.col("interactions") > 0
     frame = items.select(
         "item_id",
@@ -54,16 +61,13 @@ def catalogue_columns(
         (~warm).alias("cold"),
         F.col("interactions").alias("events"),
     )
-    frame = frame.join(listed.select("item_id", F.col("vector").alias("full")), "item_id")
-    if factors is not None:
-        frame = frame.join(factors.select("item_id", F.col("prior").alias("text_before")), "item_id", "left")
-    frame = frame.join(train_users(interactions), "item_id", "left").withColumn(
-        "having", F.coalesce("having", F.lit(0))
-    )
-    for kind, vectors in learned.items():
-        first = vectors.items.select(F.size("vector").alias("size")).first()
+    for name, vectors in beside.items():
+        frame = frame.join(vectors.select("item_id", F.col("vector").alias(name)), "item_id", "left")
+    frame = frame.join(met, "item_id", "left").na.fill({"having": 0, "met": False})
+    for kind, baseline in learned.items():
+        first = baseline.items.select(F.size("vector").alias("size")).first()
         nothing = F.array_repeat(F.lit(0.0).cast("float"), first["size"] if first else 1)
-        frame = frame.join(vectors.items.withColumnRenamed("vector", kind), "item_id", "left")
+        frame = frame.join(baseline.items.withColumnRenamed("vector", kind), "item_id", "left")
         frame = frame.withColumn(f"knows_{kind}", F.col(kind).isNotNull()).withColumn(kind, F.coalesce(kind, nothing))
     return frame
 

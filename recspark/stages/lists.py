@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 
 from recspark.config import Settings
 from recspark.data.catalogue import Catalogue, vectors_of
+from recspark.data.matrices import Matrix
 
 if TYPE_CHECKING:
     from recspark.retrieval.topk import Lists, Seen, Words
@@ -34,14 +35,27 @@ class ListSettings(Settings):
 
 
 @dataclass(frozen=True)
+class FromHistory:
+    """Scores of all items from what users had: had @ left @ rightᵀ, the item b places before the newest counting decay^b.
+
+    left: None is the identity.
+    """
+
+    left: Matrix | None
+    right: Matrix
+    decay: float
+
+
+@dataclass(frozen=True)
 class Ranking:
     """The `top_k` items of largest product of two vector columns, the users' and the catalogue's, where all of `allowed` hold.
 
+    With FromHistory, the users' column is one of histories: positions, the newest first.
     filtered: without what the user has seen.
     """
 
     users: str
-    items: str
+    items: str | FromHistory
     top_k: int
     allowed: tuple[str, ...] = ()
     filtered: bool = True
@@ -93,7 +107,7 @@ def recommend_trials(
 ) -> DataFrame:
     """(trial, user_id, rank, position) of many rankings of the same users at once, each with its number.
 
-    A user whose vector is null gets no list.
+    A user whose vector or history is null gets no list.
     """
 
     def list_block(users: pa.Table, seen: pa.Table) -> pa.Table:
@@ -162,13 +176,16 @@ def rank(
     from recspark.retrieval.topk import exact_top_k
 
     ids = users["user_id"]
-    if not len(ids):
-        vectors = np.zeros((0, catalogue.array(ranking.items).shape[1]), np.float32)
+    if isinstance(ranking.items, FromHistory):
+        vectors, items, words = history_sides_of(users[ranking.users], ranking.items, catalogue.items)
     else:
-        vectors = vectors_of(users[ranking.users], ranking.users)
+        items = catalogue.array(ranking.items)
+        vectors = (
+            vectors_of(users[ranking.users], ranking.users) if len(ids) else np.zeros((0, items.shape[1]), np.float32)
+        )
     return ids, exact_top_k(
         vectors,
-        catalogue.array(ranking.items),
+        items,
         seen_rows(ids, seen if ranking.filtered else seen.slice(0, 0)),
         ranking.top_k,
         allowed_positions(catalogue, ranking.allowed),
@@ -176,6 +193,16 @@ def rank(
         threads,
         words,
     )
+
+
+def history_sides_of(
+    histories: pa.ChunkedArray, model: FromHistory, items: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], "Words | None"]:
+    """Users, items and words for the kernel."""
+    from recspark.retrieval.histories import history_matrix, history_sides
+
+    left = None if model.left is None else model.left.read()
+    return history_sides(history_matrix(histories, items, model.decay), left, model.right.read())
 
 
 def allowed_positions(catalogue: Catalogue, columns: tuple[str, ...]) -> NDArray[np.int64] | None:

@@ -93,7 +93,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     require_whole_catalogue(lake, catalogue.items, settings.top_k, "search.top_k")
     if known is not None:
         vectors = beside_preferences(vectors, keep(known, f"{scratch}/users"), catalogue, settings.personal_weight)
-    words = index_words(spark, items, catalogue) if settings.bm25_weight else None
+    words = index_words(items, catalogue) if settings.bm25_weight else None
     lists = answer(vectors, catalogue, words, settings, task_threads(spark))
     lists = lists.withColumn("model_hash", F.lit(model_hash))
     lake.write(lists, SEARCH_RESULTS, **{RETRIEVER_VERSION: version.id})
@@ -206,12 +206,11 @@ def require_whole_catalogue(lake: Lake, found: int, top_k: int, setting: str) ->
         raise UserError(f"{setting} is {top_k}, but the catalogue has {found} items; set {setting} to {found} or less")
 
 
-def index_words(spark: SparkSession, items: DataFrame, catalogue: Catalogue) -> str:
+def index_words(items: DataFrame, catalogue: Catalogue) -> str:
     """The folder of a WordIndex over the items' texts, by position. The driver holds all texts while it is made."""
     from recspark.retrieval.words import build_index
 
-    placed = items.join(catalogue.positions(spark), "item_id").select("position", "text").toArrow()
-    index = build_index(placed.sort_by("position")["text"].to_pylist())
+    index = build_index(catalogue.in_order(items, "text", ""))
     fs, folder = pafs.FileSystem.from_uri(f"{catalogue.folder}/words")
     with TemporaryDirectory() as temporary:
         index.save(temporary)

@@ -104,7 +104,13 @@ def trial_settings(lake: Lake, config: "Deployment") -> dict[str, Any]:
     """
     raw = config.model_dump(mode="json")
     raw["encoder"], raw["pretrain"] = base_encoder(lake, config.encoder).model_dump(mode="json"), None
-    raw["evaluate"] |= {"ks": [config.tune.metric.k], "baselines": [], "slices": False, "calibrate": None}
+    raw["evaluate"] |= {
+        "ks": [config.tune.metric.k],
+        "baselines": [],
+        "id_alone": False,
+        "slices": False,
+        "calibrate": None,
+    }
     raw["embed"]["retriever"] = TONIGHT
     return raw | {"tune": {}, "combine": None, "ratings": None, "rerank": None}
 

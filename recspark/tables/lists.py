@@ -52,7 +52,8 @@ METRICS = Table(
         Column(
             "model",
             "string",
-            "popularity, als, text_before, text_after, factors, full, reranked; ratings, rating_biases, rating_mean",
+            "popularity, als, item_knn, ease, tfidf, bm25, frozen (baselines); id_alone, text_before, text_after, factors, full, reranked; "
+            "ratings, rating_biases, rating_mean",
         ),
         Column(
             "slice",

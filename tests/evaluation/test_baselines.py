@@ -1,9 +1,13 @@
 """Baselines on worlds whose answer is plain to see."""
 
+import datetime
+
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from pyspark.sql import functions as F
 
+from recspark.errors import UserError
 from recspark.evaluation.baselines import Als, Baseline, Popularity, numbered
 
 EVENTS = "user_id bigint, item_id bigint, weight double, split string"
@@ -26,6 +30,18 @@ def test_popularity_counts_train_and_valid_events_and_knows_every_item(spark):
     found = Popularity().vectors(spark.createDataFrame(rows, EVENTS), items, seed=1)
     assert {i: v.tolist() for i, v in vectors_by_id(found.items).items()} == {7: [2], 8: [1], 9: [0], 10: [0]}
     assert {u: v.tolist() for u, v in vectors_by_id(found.users).items()} == {1: [1], 2: [1], 3: [1]}
+
+
+def test_an_event_a_half_life_old_counts_half_and_times_are_needed(spark):
+    newest = datetime.datetime(2026, 1, 11, tzinfo=datetime.UTC)
+    days = [(7, "train", 0), (7, "train", 20), (8, "valid", 10), (9, "test", -5)]
+    rows = [(1, item, split, newest - datetime.timedelta(days=old)) for item, split, old in days]
+    events = spark.createDataFrame(rows, "user_id bigint, item_id bigint, split string, event_time timestamp")
+    items = events.select("item_id").distinct()
+    found = Popularity(half_life_days=10).vectors(events, items, seed=1)
+    assert {i: v.tolist() for i, v in vectors_by_id(found.items).items()} == {7: [1.25], 8: [0.5], 9: [0]}
+    with pytest.raises(UserError, match="no event of train or valid has a time"):
+        Popularity(half_life_days=10).vectors(events.withColumn("event_time", F.lit(None)), items, seed=1)
 
 
 def test_als_prefers_a_users_own_half_of_a_checkerboard(spark):
@@ -53,5 +69,5 @@ def test_ids_of_any_kind_get_different_numbers_that_do_not_depend_on_the_order(s
 def test_a_baseline_is_found_by_its_kind():
     adapter = TypeAdapter(Baseline)
     assert adapter.validate_python({"kind": "als", "embedding_size": 8}) == Als(embedding_size=8)
-    with pytest.raises(ValidationError, match="'popularity', 'als'"):
+    with pytest.raises(ValidationError, match="'popularity', 'als', 'ease', 'item_knn', 'tfidf', 'bm25', 'frozen'"):
         adapter.validate_python({"kind": "svd"})

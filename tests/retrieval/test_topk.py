@@ -138,14 +138,16 @@ def test_tiles_keep_to_the_budget_and_cover_the_items_evenly(items, size, top_k,
 
 @pytest.mark.parametrize("memory", [TINY, 2**26])
 @pytest.mark.parametrize("allowed", [None, np.arange(3, 700, 2)])
-def test_words_are_added_to_the_scores_whatever_the_tile(memory, allowed):
+@pytest.mark.parametrize("laid_out", [csr_matrix, np.asarray])
+@pytest.mark.parametrize("size", [3, 0])
+def test_words_are_added_to_the_scores_whatever_the_tile(memory, allowed, laid_out, size):
     """Whole numbers: sums are exact, and one product over both vectors side by side is the truth."""
     rng = np.random.default_rng(7)
-    users, items = (rng.integers(-2, 3, (n, 3)).astype(np.float32) for n in (20, 700))
+    users, items = (rng.integers(-2, 3, (n, size)).astype(np.float32) for n in (20, 700))
     user_words, item_words = (
         rng.integers(1, 4, (n, 9)).astype(np.float32) * (rng.random((n, 9)) < 0.2) for n in (20, 700)
     )
-    words = Words(csr_matrix(user_words), csr_matrix(item_words))
+    words = Words(csr_matrix(user_words), laid_out(item_words))
     seen = [rng.choice(700, 5).tolist() for _ in users]
     lists = exact_top_k(users, items, seen_of(seen), 12, allowed, memory, words=words)
     both = brute_force(np.hstack([users, user_words]), np.hstack([items, item_words]), seen, 12, allowed)

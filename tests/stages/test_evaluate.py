@@ -231,7 +231,8 @@ def test_nothing_to_judge_is_the_users_error_and_nothing_is_written(spark, tmp_p
     write_world(spark, lake := new_lake(tmp_path), {1: [1, 1]}, {i: [i, 1] for i in (1, 2, 3)}, events)
     lake.write(table_frame(spark, CANDIDATES, [(1, 1, 2, 1.0)]), CANDIDATES)
     deployment = settings(
-        CandidatesConfig(top_k=2), EvaluateConfig(**{"ks": (1,), "baselines": (Popularity(),), **config})
+        CandidatesConfig(top_k=2),
+        EvaluateConfig(**{"ks": (1,), "baselines": (Popularity(),), **config}),
     )
     with pytest.raises(UserError, match=said):
         evaluate.run(spark, lake, deployment)
