@@ -1,0 +1,55 @@
+"""Two models in one inner product, and what a choice gives, on three users and four items."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recspark.retrieval.combination import Choice, Crowd, ndcg_of, own_weight, scale_of, user_parts
+from recspark.retrieval.histories import history_matrix
+
+FACTORS = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, -1.0]], np.float32)
+USERS = np.array([[1.0, 2.0], [0.0, 0.0], [-1.0, 1.0]], np.float32)
+SIMILAR = np.array([[0, 0.5, 0.2, 0], [0.4, 0, 0.1, 0], [0.3, 0.3, 0, 0.6], [0, 0, 0.2, 0]], np.float32)
+HISTORIES = pa.chunked_array([pa.array([[0, 3], [2], []], pa.list_(pa.int32()))])
+WANTED = [np.array([1, 2]), np.array([3]), np.array([0])]
+
+
+def crowd() -> Crowd:
+    seen = history_matrix(HISTORIES, 4).toarray() > 0
+    return Crowd(USERS, FACTORS, HISTORIES, WANTED, seen)
+
+
+@pytest.mark.parametrize("repeat", [None, 0.0, 0.5])
+def test_what_is_chosen_on_is_what_the_vectors_then_say(repeat: float | None):
+    choice = Choice(share=0.4, decay=0.5, repeat=repeat)
+    left, right = user_parts(USERS, FACTORS, history_matrix(HISTORIES, 4, 0.5), SIMILAR, 0.4)
+    listed = SIMILAR.copy()
+    if repeat:
+        np.fill_diagonal(listed, repeat * own_weight(SIMILAR))
+    scores = np.hstack([left, right.toarray()]) @ np.hstack([FACTORS, listed.T]).T
+    if repeat is None:
+        scores[history_matrix(HISTORIES, 4).toarray() > 0] = -np.inf
+    np.testing.assert_allclose(crowd().ndcg(choice, SIMILAR, 2), ndcg_of(scores, WANTED, 2), atol=1e-6)
+
+
+def test_each_model_counts_by_its_share_whatever_its_numbers_are():
+    left, right = user_parts(USERS, FACTORS, history_matrix(HISTORIES, 4), 1000 * SIMILAR, 0.3)
+    np.testing.assert_allclose((left @ FACTORS.T).std(1), [0.7, 0, 0.7], atol=1e-6)  # the second user's are all alike
+    np.testing.assert_allclose((right @ (1000 * SIMILAR)).std(1), [0.3, 0.3, 0], atol=1e-6)  # the third has no history
+
+
+def test_scores_that_are_all_alike_weigh_nothing():
+    np.testing.assert_array_equal(scale_of(np.array([[2.0, 2.0], [1.0, 3.0]])), [0, 1])
+
+
+def test_ndcg_counts_hits_by_place_and_nothing_that_cannot_be_listed():
+    scores = np.array([[0.1, 0.9, 0.5, 0.0], [0.3, -np.inf, 0.2, 0.1]])
+    found = ndcg_of(scores, [np.array([2, 3]), np.array([1])], 3)
+    second = 1 / np.log2(3)
+    np.testing.assert_allclose(found, [second / (1 + second), 0])
+    np.testing.assert_allclose(ndcg_of(scores, [np.array([2]), np.array([0])], 9), [second, 1])
+
+
+def test_the_unit_of_repeat_is_the_mean_of_the_columns_largest():
+    assert own_weight(SIMILAR) == pytest.approx((0.4 + 0.5 + 0.2 + 0.6) / 4)
+    assert own_weight(np.zeros((2, 2), np.float32)) == 1
