@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.data.blocks import keep
-from recspark.data.catalogue import Catalogue, write_catalogue
+from recspark.data.catalogue import write_catalogue
 from recspark.data.labels import item_labels
 from recspark.errors import UserError
 from recspark.evaluation.baselines import LEARNED, Als, Baseline, Popularity, VectorBaseline, Vectors
@@ -30,38 +30,35 @@ from recspark.evaluation.item_baselines import Ease, Frozen, ItemKnn, Sources, T
 from recspark.evaluation.rating_errors import METRICS as ERRORS
 from recspark.lake import Lake, local_folder
 from recspark.models.retriever import load_head
-from recspark.session import task_threads
 from recspark.stages import rating_judge
-from recspark.stages.factorize import without_text
 from recspark.stages.history_models import histories_of, history_models, require_packages, word_index
-from recspark.stages.judge import SLICES, Evaluation, Trial, judge_lists
+from recspark.stages.judge import Evaluation, Trial, judge_lists
+from recspark.stages.judged_lists import published_lists, ranked_lists
 from recspark.stages.judged_models import (
-    FoldIn,
+    ENCODED,
     Model,
     catalogue_columns,
+    folded_in,
     history_folding,
     kept,
     popularity_deciles,
     priors,
+    tonights_items,
     truth_and_seen,
     with_likes,
 )
 from recspark.stages.judged_rows import comparison_rows, metric_rows, readable
 from recspark.stages.list_vectors import list_vectors
-from recspark.stages.lists import ListSettings, blocks_for, recommend_trials
+from recspark.stages.lists import ListSettings, blocks_for
 from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version, keep_metrics, vectors_version
 from recspark.tables import (
-    BASE_TEXT_VECTORS,
-    CANDIDATES,
     COMPARISONS,
     INTERACTIONS,
-    ITEM_FACTORS,
     ITEM_VECTORS,
     ITEMS,
     METRICS,
     PREDICTED_RATINGS,
     RATING_ITEM_FACTORS,
-    RERANKED,
     USER_VECTORS,
     Table,
 )
@@ -84,11 +81,7 @@ INPUTS = (
     "reranked",
 )
 OUTPUTS = ("metrics", "comparisons")
-ENCODED = "encoded"  # the catalogue's column of text vectors under the base encoder
 LEFT_OUT = "left_out"  # in the manifest of the metrics
-# Judged on a table of lists.
-PUBLISHED = {Trial("full", "all"): CANDIDATES, Trial("reranked", "all"): RERANKED}
-
 logger = logging.getLogger("recspark")
 
 
@@ -192,7 +185,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     trials = tuple(dict.fromkeys((*(Trial(model.name, name) for model in models for name in model.slices), *published)))
     blocks = blocks_for(judged.count(), settings)
     histories = histories_of(before, catalogue, config.seed) if by_history else None
-    lists = ranked_lists(models, trials, published, judged, histories, seen, catalogue, blocks, settings)
+    lists = ranked_lists(
+        models, trials, published, judged, histories, seen, catalogue, blocks, settings.ks[-1], settings
+    )
     train_users = interactions.where("split = 'train'").select("user_id").distinct().count()
     starts = popularity_deciles(items) if settings.slices else None
     evaluation = Evaluation(
@@ -225,30 +220,6 @@ def rating_errors(spark: SparkSession, lake: Lake, config: "Deployment", blocks:
     return rating_judge.judge_ratings(predicted, items, config.seed, config.evaluate.replicates, blocks)
 
 
-def tonights_items(
-    spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, items: DataFrame, scratch: str
-) -> dict[str, DataFrame]:
-    """(item_id, vector, interactions, exposure) under the models that only a night that trained has, by their names.
-
-    Where the baseline `frozen` is asked for, (item_id, vector) of the texts under the base encoder, too, as ENCODED.
-    """
-    found = {"text_before": priors(lake.read(spark, ITEM_FACTORS))}
-    if config.evaluate.id_alone:
-        ids, folder = items.select("item_id"), f"{scratch}/id_alone"
-        alone = without_text(ids, interactions, config.factorize, config.seed, folder)
-        found["id_alone"] = keep(alone, f"{folder}/vectors")
-    if any(isinstance(b, Frozen) for b in config.evaluate.baselines):
-        base = lake.read(spark, BASE_TEXT_VECTORS).select("text_hash", "vector")
-        found[ENCODED] = items.select("item_id", "text_hash").join(base, "text_hash")
-    return found
-
-
-def folded_in(name: str, items: DataFrame, fold_in: FoldIn, scratch: str) -> Model:
-    """The model of these item vectors; what reads no text can list only what somebody has met."""
-    users = keep(fold_in(items), f"{scratch}/{name}-users")
-    return Model(name, users, ("warm",), ("all", "warm")) if name == "id_alone" else Model(name, users)
-
-
 def write_metrics(
     spark: SparkSession, lake: Lake, rows: list[tuple], compared: list[tuple], left_out: dict[str, str]
 ) -> None:
@@ -268,19 +239,6 @@ def write_metrics(
         keep_metrics(lake, version, [dict(zip(METRICS.column_names, row, strict=True)) for row in rows])
 
 
-def published_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> dict[Trial, DataFrame]:
-    """The lists that are judged as they stand in a table.
-
-    Raises UserError if the reranked ones are shorter than the largest of `ks`.
-    """
-    reranks, longest = config.rerank, config.evaluate.ks[-1]
-    if reranks and reranks.top_k and reranks.top_k < longest:
-        raise UserError(
-            f"evaluate.ks asks for lists of {longest}, but rerank.top_k is {reranks.top_k}; raise it and run rerank again"
-        )
-    return {trial: lake.read(spark, table) for trial, table in PUBLISHED.items() if table is CANDIDATES or reranks}
-
-
 def require_lengths(settings: EvaluateConfig, top_k: int, items: int) -> None:
     """UserError if a list of the largest `ks` cannot be had."""
     longest = settings.ks[-1]
@@ -293,38 +251,3 @@ def require_lengths(settings: EvaluateConfig, top_k: int, items: int) -> None:
             f"evaluate.ks asks for lists of {longest}, but candidates.top_k is {top_k}; raise it and run candidates again, "
             "or set evaluate.ks lower"
         )
-
-
-def ranked_lists(
-    models: list[Model],
-    trials: tuple[Trial, ...],
-    published: dict[Trial, DataFrame],
-    judged: DataFrame,
-    histories: DataFrame | None,
-    seen: DataFrame,
-    catalogue: Catalogue,
-    blocks: int,
-    settings: EvaluateConfig,
-) -> DataFrame:
-    """(trial, user_id, rank, position): the first max(ks) items of every trial for the users who are judged.
-
-    histories: (user_id, history), where a model goes by it.
-    """
-    spark, longest = judged.sparkSession, settings.ks[-1]
-    users = judged if histories is None else judged.join(histories, "user_id", "left")
-    for model in models:
-        if isinstance(model.users, DataFrame):
-            users = users.join(model.users.select("user_id", F.col("vector").alias(model.name)), "user_id", "left")
-    named = {model.name: model for model in models}
-    rankings = {
-        number: named[trial.model].ranking(longest, SLICES[trial.slice])
-        for number, trial in enumerate(trials)
-        if trial not in published
-    }
-    ranked = recommend_trials(users, seen, catalogue, rankings, blocks, settings, task_threads(spark))
-    for trial, lists in published.items():
-        listed = lists.where(F.col("rank") <= longest).join(catalogue.positions(spark), "item_id")
-        ranked = ranked.unionByName(
-            listed.select(F.lit(trials.index(trial)).alias("trial"), "user_id", "rank", "position")
-        )
-    return ranked

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.data import solves
@@ -12,12 +13,20 @@ from recspark.data.catalogue import Catalogue
 from recspark.data.labels import history_labels, size_of
 from recspark.errors import UserError
 from recspark.evaluation.baselines import LEARNED, Vectors
+from recspark.evaluation.item_baselines import Frozen
 from recspark.evaluation.slices import decile_starts
+from recspark.lake import Lake
 from recspark.models.factors import FactorSettings
+from recspark.stages.factorize import without_text
 from recspark.stages.judge import SLICES
 from recspark.stages.list_vectors import ListVectors
 from recspark.stages.lists import FromHistory, Ranking, seen_positions
+from recspark.tables import BASE_TEXT_VECTORS, ITEM_FACTORS
 
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+ENCODED = "encoded"  # the catalogue's column of text vectors under the base encoder
 FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions, exposure) -> (user_id, vector)
 
 
@@ -148,3 +157,27 @@ def truth_and_seen(
             "history, has not had before; set preprocess.split so that users have a past and a test item"
         )
     return truth, seen
+
+
+def tonights_items(
+    spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, items: DataFrame, scratch: str
+) -> dict[str, DataFrame]:
+    """(item_id, vector, interactions, exposure) under the models that only a night that trained has, by their names.
+
+    Where the baseline `frozen` is asked for, (item_id, vector) of the texts under the base encoder, too, as ENCODED.
+    """
+    found = {"text_before": priors(lake.read(spark, ITEM_FACTORS))}
+    if config.evaluate.id_alone:
+        ids, folder = items.select("item_id"), f"{scratch}/id_alone"
+        alone = without_text(ids, interactions, config.factorize, config.seed, folder)
+        found["id_alone"] = keep(alone, f"{folder}/vectors")
+    if any(isinstance(b, Frozen) for b in config.evaluate.baselines):
+        base = lake.read(spark, BASE_TEXT_VECTORS).select("text_hash", "vector")
+        found[ENCODED] = items.select("item_id", "text_hash").join(base, "text_hash")
+    return found
+
+
+def folded_in(name: str, items: DataFrame, fold_in: FoldIn, scratch: str) -> Model:
+    """The model of these item vectors; what reads no text can list only what somebody has met."""
+    users = keep(fold_in(items), f"{scratch}/{name}-users")
+    return Model(name, users, ("warm",), ("all", "warm")) if name == "id_alone" else Model(name, users)

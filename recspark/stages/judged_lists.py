@@ -1,0 +1,70 @@
+"""The lists that evaluate judges: those that stand in tables, and all models' over the users who are judged."""
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recspark.data.catalogue import Catalogue
+from recspark.errors import UserError
+from recspark.lake import Lake
+from recspark.session import task_threads
+from recspark.stages.judge import SLICES, Trial
+from recspark.stages.judged_models import Model
+from recspark.stages.lists import ListSettings, recommend_trials
+from recspark.tables import CANDIDATES, RERANKED
+
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+# Judged on a table of lists.
+PUBLISHED = {Trial("full", "all"): CANDIDATES, Trial("reranked", "all"): RERANKED}
+
+
+def published_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> dict[Trial, DataFrame]:
+    """The lists that are judged as they stand in a table.
+
+    Raises UserError if the reranked ones are shorter than the largest of `ks`.
+    """
+    reranks, longest = config.rerank, config.evaluate.ks[-1]
+    if reranks and reranks.top_k and reranks.top_k < longest:
+        raise UserError(
+            f"evaluate.ks asks for lists of {longest}, but rerank.top_k is {reranks.top_k}; raise it and run rerank again"
+        )
+    return {trial: lake.read(spark, table) for trial, table in PUBLISHED.items() if table is CANDIDATES or reranks}
+
+
+def ranked_lists(
+    models: list[Model],
+    trials: tuple[Trial, ...],
+    published: dict[Trial, DataFrame],
+    judged: DataFrame,
+    histories: DataFrame | None,
+    seen: DataFrame,
+    catalogue: Catalogue,
+    blocks: int,
+    longest: int,
+    settings: ListSettings,
+) -> DataFrame:
+    """(trial, user_id, rank, position): the first `longest` items of every trial for the users who are judged.
+
+    histories: (user_id, history), where a model goes by it.
+    """
+    spark = judged.sparkSession
+    users = judged if histories is None else judged.join(histories, "user_id", "left")
+    for model in models:
+        if isinstance(model.users, DataFrame):
+            users = users.join(model.users.select("user_id", F.col("vector").alias(model.name)), "user_id", "left")
+    named = {model.name: model for model in models}
+    rankings = {
+        number: named[trial.model].ranking(longest, SLICES[trial.slice])
+        for number, trial in enumerate(trials)
+        if trial not in published
+    }
+    ranked = recommend_trials(users, seen, catalogue, rankings, blocks, settings, task_threads(spark))
+    for trial, lists in published.items():
+        listed = lists.where(F.col("rank") <= longest).join(catalogue.positions(spark), "item_id")
+        ranked = ranked.unionByName(
+            listed.select(F.lit(trials.index(trial)).alias("trial"), "user_id", "rank", "position")
+        )
+    return ranked
