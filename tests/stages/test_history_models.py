@@ -30,7 +30,7 @@ LISTS = {"ease": "met", "item_knn": "met", "tfidf": "all", "bm25": "all", "froze
 
 def judge(spark, lake, baselines, k, **config):
     """(model, slice) -> recall at k, and the manifest's baselines that were left out."""
-    given = EvaluateConfig(ks=(k,), replicates=100, baselines=baselines, **config)
+    given = EvaluateConfig(ks=(k,), replicates=100, slices=False, baselines=baselines, **config)
     deployment = settings(CandidatesConfig(top_k=k), given)
     deployment.factorize = FactorizeConfig(embedding_size=2, iterations=1, blocks=1)
     candidates.run(spark, lake, deployment)
