@@ -123,7 +123,9 @@ def headline(findings: Sequence[Finding]) -> str:
     if baseline == "open":
         return "The full model and the best baseline are too close to call on this many users."
     if baseline == "worse":
-        return "The language model does not earn its keep: a baseline that trains nothing on the texts is clearly ahead."
+        return (
+            "The language model does not earn its keep: a baseline that trains nothing on the texts is clearly ahead."
+        )
     return {
         None: "The language model earns its keep: the full model is clearly ahead of the best baseline.",
         "better": "The language model earns its keep: the full model is clearly ahead of the best baseline, and of itself without text.",
