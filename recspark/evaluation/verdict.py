@@ -135,7 +135,7 @@ def headline(findings: Sequence[Finding]) -> str:
 
 
 def findings(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[Finding]:
-    """The full model against the best baseline and itself (its factors, where they are combined with another model) without text, text after against before, and text after on cold
+    """The full model against the best baseline and against itself without text, text after against before, and text after on cold
     items against the best of the rest; a comparison that lacks one side is left out. Both tables may be empty."""
     if metrics.empty:
         return []
@@ -143,7 +143,7 @@ def findings(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[Finding]:
     by_slice = {name: {s.model: s for s in scores(metrics, name, METRIC, k)} for name in ("all", "cold")}
     asked = (
         (QUESTIONS[0], "full", "all", lambda model: model not in OURS),
-        (QUESTIONS[1], "factors" if "factors" in by_slice["all"] else "full", "all", lambda model: model == "id_alone"),
+        (QUESTIONS[1], "full", "all", lambda model: model == "id_alone"),
         (QUESTIONS[2], "text_after", "all", lambda model: model == "text_before"),
         (QUESTIONS[3], "text_after", "cold", lambda model: model not in ("text_after", "full")),
     )

@@ -8,18 +8,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.data import solves
-from recspark.data.blocks import Links, from_blocks, keep
+from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, write_catalogue
-from recspark.data.exposure import shares_of
 from recspark.data.item_counts import item_counts
 from recspark.data.matrices import Matrix, write_matrix
 from recspark.data.next_event import item_histories
-from recspark.data.priors import text_prior
 from recspark.lake import Lake, local_folder
 from recspark.models.item_based import EaseSettings, ease, text_gram, word_weights
 from recspark.models.retriever import load_head
 from recspark.retrieval.combination import Choice, own_weight
-from recspark.stages.factorize import iterate
+from recspark.stages.factorize import learn_items
 from recspark.stages.validation import validation_interactions
 from recspark.stages.versions import retriever_behind
 from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_VECTORS
@@ -111,18 +109,12 @@ def learned_again(
     spark: SparkSession, lake: Lake, config: "Deployment", events: DataFrame, scratch: str
 ) -> tuple[Catalogue, DataFrame]:
     """Factors of all items and of the users who have something to fold in, learned from these events with tonight's texts."""
-    settings, size = config.factorize, config.factorize.embedding_size
     items, texts = lake.read(spark, ITEMS), lake.read(spark, TEXT_VECTORS)
     vectors = items.join(texts.select("text_hash", "vector"), "text_hash").select("item_id", "vector")
-    shares = shares_of(items.select("item_id"), events, solves.LEARNED, settings.exposure)
-    links = Links(solves.interaction_pairs(events, solves.LEARNED), shares, settings.blocks, scratch)
-    prior = text_prior(vectors, links, settings, settings.prior_ridge, scratch)
-    _, blocks = iterate(links, prior, settings, config.seed, scratch)
-    counts = solves.row_counts_of(links.items).withColumnRenamed("id", "item_id")
-    rows = from_blocks(blocks, links.item_index, "item_id", size).join(counts, "item_id")
-    solved = keep(rows.join(shares, "item_id"), f"{scratch}/item_vectors")
+    learned = learn_items(items.select("item_id"), events, config.factorize, config.seed, scratch, vectors)
+    solved = keep(learned, f"{scratch}/item_vectors")
     histories = solves.interaction_pairs(events, solves.FOLDED)
-    users = solves.fold_in(histories, solved, settings, config.embed.blocks, f"{scratch}/users")
+    users = solves.fold_in(histories, solved, config.factorize, config.embed.blocks, f"{scratch}/users")
     return write_catalogue(solved.select("item_id", "vector"), scratch), keep(users, f"{scratch}/user_vectors")
 
 

@@ -38,7 +38,7 @@ from recspark.stages.judged_models import (
     ENCODED,
     Model,
     catalogue_columns,
-    folded_in,
+    encoded_items,
     history_folding,
     kept,
     popularity_deciles,
@@ -154,7 +154,10 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     }
     labels = attribute_labels(spark, lake, settings, scratch)
     trained = {} if version is not None else tonights_items(spark, lake, config, interactions, items, scratch)
-    columns = catalogue_columns(items, {"full": listed.items, **trained}, interactions, learned)
+    beside = {"full": listed.items, **{name: folded.column for name, folded in trained.items()}}
+    if version is None and any(isinstance(b, Frozen) for b in settings.baselines):
+        beside[ENCODED] = encoded_items(spark, lake, items)
+    columns = catalogue_columns(items, beside, interactions, learned)
     catalogue = write_catalogue(columns if labels is None else columns.join(labels, "item_id"), scratch)
     truth, seen = truth_and_seen(interactions, catalogue, config.seed, scratch, listed)
     if labels is not None:
@@ -169,7 +172,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         catalogue,
         interactions.where(F.col("split").isin(*LEARNED)).select("user_id", "item_id").distinct(),
         lambda: lake.read(spark, ITEMS),
-        ENCODED if ENCODED in trained else None,
+        ENCODED if ENCODED in beside else None,
         word_index,
         scratch,
     )
@@ -177,7 +180,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     models = [
         *(Model(kind, vectors.users, (f"knows_{kind}",), slices[kind]) for kind, vectors in learned.items()),
         *by_history,
-        *(folded_in(name, trained[name], fold_in, scratch) for name in trained if name != ENCODED),
+        *(folded.model(name, fold_in, scratch, listed.repeats) for name, folded in trained.items()),
         Model("text_after", keep(fold_in(priors(items)), f"{scratch}/after")),
         *([Model("factors", user_vectors)] if config.combine else []),
         Model("full", listed.users, repeats=listed.repeats),

@@ -91,14 +91,22 @@ def iterate(
     return keep(solves.solve_side(links.users, item_blocks, gram, met, settings), f"{scratch}/users-last"), item_blocks
 
 
-def without_text(
-    items: DataFrame, interactions: DataFrame, settings: FactorizeConfig, seed: int, scratch: str
+def learn_items(
+    items: DataFrame,
+    interactions: DataFrame,
+    settings: FactorizeConfig,
+    seed: int,
+    scratch: str,
+    texts: DataFrame | None = None,
 ) -> DataFrame:
-    """(item_id, vector, interactions, exposure) of the items (item_id), from who met what alone; zero where nobody has met one."""
-    pairs = solves.interaction_pairs(interactions, solves.LEARNED)
+    """(item_id, vector, interactions, exposure) of the items (item_id), and nothing else of a factorization.
+
+    texts: (item_id, vector), what the prior reads. Without, who met what says all, and an item that nobody has met is zero.
+    """
     shares = shares_of(items, interactions, solves.LEARNED, settings.exposure)
-    links = Links(pairs, shares, settings.blocks, scratch)
-    _, item_blocks = iterate(links, None, settings, seed, scratch)
+    links = Links(solves.interaction_pairs(interactions, solves.LEARNED), shares, settings.blocks, scratch)
+    prior = None if texts is None else text_prior(texts, links, settings, settings.prior_ridge, scratch)
+    _, item_blocks = iterate(links, prior, settings, seed, scratch)
     vectors = from_blocks(item_blocks, links.item_index, "item_id", settings.embedding_size)
     about = links.item_index.select(F.col("id").alias("item_id"), "exposure")
     return vectors.join(counted(links.items, "item_id"), "item_id").join(about, "item_id")

@@ -13,11 +13,11 @@ from recspark.data.catalogue import Catalogue
 from recspark.data.labels import history_labels, size_of
 from recspark.errors import UserError
 from recspark.evaluation.baselines import LEARNED, Vectors
-from recspark.evaluation.item_baselines import Frozen
 from recspark.evaluation.slices import decile_starts
 from recspark.lake import Lake
 from recspark.models.factors import FactorSettings
-from recspark.stages.factorize import without_text
+from recspark.stages.combined_alone import IdsAlone
+from recspark.stages.factorize import learn_items
 from recspark.stages.judge import SLICES
 from recspark.stages.list_vectors import ListVectors
 from recspark.stages.lists import FromHistory, Ranking, seen_positions
@@ -26,6 +26,7 @@ from recspark.tables import BASE_TEXT_VECTORS, ITEM_FACTORS
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
+ID_ALONE = "id_alone"
 ENCODED = "encoded"  # the catalogue's column of text vectors under the base encoder
 FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions, exposure) -> (user_id, vector)
 
@@ -159,25 +160,42 @@ def truth_and_seen(
     return truth, seen
 
 
+@dataclass(frozen=True)
+class Folded:
+    """Item vectors (item_id, vector, interactions, exposure) that users are folded in over; and, where the lists are made of others, these
+    (item_id, vector), and what makes their users' vectors of the folded ones."""
+
+    items: DataFrame
+    listed: DataFrame | None = None
+    users: Callable[[DataFrame], DataFrame] | None = None
+
+    @property
+    def column(self) -> DataFrame:
+        """What the catalogue has of it."""
+        return self.items if self.listed is None else self.listed
+
+    def model(self, name: str, fold_in: FoldIn, scratch: str, repeats: bool) -> Model:
+        """What reads no text can list only what somebody has met."""
+        folded = fold_in(self.items)
+        users = keep(self.users(folded) if self.users else folded, f"{scratch}/{name}-users")
+        return Model(name, users, ("warm",), ("all", "warm"), repeats) if name == ID_ALONE else Model(name, users)
+
+
 def tonights_items(
     spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, items: DataFrame, scratch: str
-) -> dict[str, DataFrame]:
-    """(item_id, vector, interactions, exposure) under the models that only a night that trained has, by their names.
-
-    Where the baseline `frozen` is asked for, (item_id, vector) of the texts under the base encoder, too, as ENCODED.
-    """
-    found = {"text_before": priors(lake.read(spark, ITEM_FACTORS))}
+) -> dict[str, Folded]:
+    """What only a night that trained has, by the models' names: text_before and, if asked for, id_alone."""
+    found = {"text_before": Folded(priors(lake.read(spark, ITEM_FACTORS)))}
     if config.evaluate.id_alone:
-        ids, folder = items.select("item_id"), f"{scratch}/id_alone"
-        alone = without_text(ids, interactions, config.factorize, config.seed, folder)
-        found["id_alone"] = keep(alone, f"{folder}/vectors")
-    if any(isinstance(b, Frozen) for b in config.evaluate.baselines):
-        base = lake.read(spark, BASE_TEXT_VECTORS).select("text_hash", "vector")
-        found[ENCODED] = items.select("item_id", "text_hash").join(base, "text_hash")
+        folder = f"{scratch}/id_alone"
+        learned = learn_items(items.select("item_id"), interactions, config.factorize, config.seed, folder)
+        factors = keep(learned, f"{folder}/vectors")
+        combined = IdsAlone(spark, lake, config, interactions, factors, folder) if config.combine else None
+        found[ID_ALONE] = Folded(factors, combined.items(), combined.users) if combined else Folded(factors)
     return found
 
 
-def folded_in(name: str, items: DataFrame, fold_in: FoldIn, scratch: str) -> Model:
-    """The model of these item vectors; what reads no text can list only what somebody has met."""
-    users = keep(fold_in(items), f"{scratch}/{name}-users")
-    return Model(name, users, ("warm",), ("all", "warm")) if name == "id_alone" else Model(name, users)
+def encoded_items(spark: SparkSession, lake: Lake, items: DataFrame) -> DataFrame:
+    """(item_id, vector) of the texts under the base encoder."""
+    base = lake.read(spark, BASE_TEXT_VECTORS).select("text_hash", "vector")
+    return items.select("item_id", "text_hash").join(base, "text_hash")

@@ -15,6 +15,7 @@ from recspark.models.item_based import ease
 from recspark.stages import combine
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.combine import CombineConfig
+from recspark.stages.combined_alone import IdsAlone
 from recspark.stages.embed import EmbedConfig
 from recspark.stages.factorize import FactorizeConfig
 from recspark.stages.list_vectors import list_vectors
@@ -40,20 +41,27 @@ def lake(tmp_path: Path) -> Lake:
     return ring_world.write_lake(tmp_path, valid=True)[0]
 
 
+@pytest.fixture(scope="module")
+def combined(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """The ring with valid rows, combined by default."""
+    lake = ring_world.write_lake(tmp_path_factory.mktemp("combined"), valid=True)[0]
+    combine.run(spark, lake, settings())
+    return lake
+
+
 def vectors(spark: SparkSession, lake: Lake) -> tuple[dict, dict]:
     users, items = (lake.read(spark, t).collect() for t in (COMBINED_USER_VECTORS, COMBINED_ITEM_VECTORS))
     return {r.user_id: np.array(r.vector) for r in users}, {r.item_id: np.array(r.vector) for r in items}
 
 
-def test_the_weights_are_chosen_on_valid_rows_and_one_product_is_the_weighted_sum(spark: SparkSession, lake: Lake):
-    combine.run(spark, lake, settings())
-    manifest = lake.manifest(COMBINED_USER_VECTORS)
+def test_the_weights_are_chosen_on_valid_rows_and_one_product_is_the_weighted_sum(spark: SparkSession, combined: Lake):
+    manifest = combined.manifest(COMBINED_USER_VECTORS)
     chosen, tried = manifest["choice"], {json.dumps(row): row["ndcg"] for row in manifest["tried"]}
     assert len(tried) == 11 * 5 * 2
     assert chosen["share"] >= 0.5  # the ring is in who had what together; the factors are random numbers
     assert max(tried.values()) == tried[json.dumps({**chosen, "ndcg": max(tried.values())})]
 
-    users, items = vectors(spark, lake)
+    users, items = vectors(spark, combined)
     size = len(items)
     assert all(len(v) == 2 + size for v in (*users.values(), *items.values()))
     had = np.zeros((ring_world.USERS, size))
@@ -73,13 +81,35 @@ def test_the_weights_are_chosen_on_valid_rows_and_one_product_is_the_weighted_su
         assert left.std() == pytest.approx(1 - chosen["share"], rel=1e-3, abs=1e-6)
     assert (users[ring_world.NOBODY][2:] == 0).all()
 
-    combine.run(spark, lake, settings())  # and once more
-    for first, second in zip((users, items), vectors(spark, lake), strict=True):
+
+def test_without_texts_it_is_the_same_model_over_other_factors(spark: SparkSession, combined: Lake, tmp_path: Path):
+    own = {i: [float(i), 1.0] for i in range(ring_world.RING)}
+    factors = spark.createDataFrame(list(own.items()), "item_id bigint, vector array<float>")
+    log = combined.read(spark, INTERACTIONS)
+    alone = IdsAlone(spark, combined, settings(), log, factors, str(tmp_path))
+    assert alone.choice.text_weight == 0
+    items = {r.item_id: np.array(r.vector) for r in alone.items().collect()}
+    folded = spark.createDataFrame([(0, [1.0, 0.0])], "user_id bigint, vector array<float>")
+    (user,) = alone.users(folded).collect()
+    had = [ring_world.after(0, n) for n in range(ring_world.WALKED)]
+    assert set(np.flatnonzero(user.vector[2:])) == {
+        *had,
+        ring_world.after(0, ring_world.WALKED),
+    }  # the valid event is folded in
+    assert all(list(vector[:2]) == own[i] for i, vector in items.items())
+    had_by_all = np.array([items[i][2:] for i in range(ring_world.RING)])
+    assert (np.diag(had_by_all) == 0).all()
+
+
+def test_a_second_run_writes_the_same_and_other_inputs_are_refused(spark: SparkSession, combined: Lake):
+    users, items = vectors(spark, combined)
+    combine.run(spark, combined, settings())
+    for first, second in zip((users, items), vectors(spark, combined), strict=True):
         assert all((first[key] == second[key]).all() for key in first)
-    assert not list_vectors(spark, lake, settings()).repeats
-    ring_world.write_manifest(lake, ITEM_VECTORS, [], fingerprint="another")
+    assert not list_vectors(spark, combined, settings()).repeats
+    ring_world.write_manifest(combined, ITEM_VECTORS, [], fingerprint="another")
     with pytest.raises(UserError, match="made from another item_vectors than is there now; run again from combine"):
-        list_vectors(spark, lake, settings())
+        list_vectors(spark, combined, settings())
 
 
 def test_without_valid_rows_some_of_train_is_held_out_and_learned_around(spark: SparkSession, tmp_path: Path):
