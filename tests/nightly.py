@@ -99,7 +99,19 @@ def read(lake: Path, table: str, date: str = DATE) -> pd.DataFrame:
     frame = ds.dataset(lake / table / f"run_date={date}", format="parquet", partitioning="hive").to_table().to_pandas()
     keys = [
         c
-        for c in ("model", "slice", "metric", "k", "user_id", "item_id", "rank", "text_hash", "epoch", "order_key")
+        for c in (
+            "model",
+            "other",
+            "slice",
+            "metric",
+            "k",
+            "user_id",
+            "item_id",
+            "rank",
+            "text_hash",
+            "epoch",
+            "order_key",
+        )
         if c in frame
     ]
     return frame.sort_values(keys).reset_index(drop=True) if keys else frame

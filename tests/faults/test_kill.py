@@ -68,15 +68,20 @@ def kill_during(folder: Path, lake: Path, first: str, stage: str) -> str:
 
 def wait_until_under_way(lake: Path, stage: str, process: subprocess.Popen) -> None:
     """Until the stage has written something to scratch; for finetune, a checkpoint."""
-    pattern = "finetune/*/epoch-*.safetensors" if stage == "finetune" else "*/**/*"
     scratch = lake / "_scratch" / f"run_date={nightly.DATE}"
-    before, until = set(scratch.glob(pattern)), time.time() + 300
+    before, until = files(scratch, stage), time.time() + 300
     while time.time() < until and process.poll() is None:
-        if set(scratch.glob(pattern)) - before:
+        if files(scratch, stage) - before:
             time.sleep(0.2)
             return
         time.sleep(0.02)
     raise AssertionError(f"{stage} wrote nothing to scratch that could be half done")
+
+
+def files(scratch: Path, stage: str) -> set[str]:
+    """What tells that the stage is under way; folders may vanish while they are looked at."""
+    found = {os.path.join(folder, name) for folder, _, names in os.walk(scratch) for name in names}
+    return {name for name in found if "/epoch-" in name} if stage == "finetune" else found
 
 
 def outputs(stage: str) -> list[str]:
