@@ -78,10 +78,10 @@ def wait_until_under_way(lake: Path, stage: str, process: subprocess.Popen) -> N
     raise AssertionError(f"{stage} wrote nothing to scratch that could be half done")
 
 
-def files(scratch: Path, stage: str) -> set[str]:
+def files(scratch: Path, stage: str) -> set[Path]:
     """What tells that the stage is under way; folders may vanish while they are looked at."""
-    found = {os.path.join(folder, name) for folder, _, names in os.walk(scratch) for name in names}
-    return {name for name in found if "/epoch-" in name} if stage == "finetune" else found
+    found = {Path(folder) / name for folder, _, names in os.walk(scratch) for name in names}
+    return {path for path in found if path.match("epoch-*.safetensors")} if stage == "finetune" else found
 
 
 def outputs(stage: str) -> list[str]:
