@@ -28,6 +28,8 @@ KEPT = ROOT / "benchmarks" / "results" / "quality.json"
 DATE = "2000-01-01"
 SEEDS = (42, 43, 44)
 ERRORS = ("rmse", "mae")  # the smaller, the better
+SLICES = {protocol.slice for protocol in PROTOCOLS.values()}
+COLUMNS = {column for protocol in PROTOCOLS.values() for column in protocol.columns}
 INTRODUCTION = """# How good the lists are
 
 Written by `make quality` (`benchmarks/quality.py`); the same figures stand in [quality.json](quality.json). `RECSPARK_DATASETS` names the folder
@@ -50,7 +52,8 @@ def night(config: Path, seed: int) -> list[dict]:
         rows = ds.dataset(f"{lake}/metrics/run_date={DATE}", format="parquet").to_table().to_pylist()
         choice = Path(lake) / "combined_user_vectors" / f"run_date={DATE}" / "_manifest.json"
         chosen = json.loads(choice.read_text())["choice"] if choice.exists() else None
-    return [{"config": config.stem, "seed": seed, "choice": chosen, "commit": commit(), **row} for row in rows]
+    about = {"config": config.stem, "seed": seed, "choice": chosen, "commit": commit()}
+    return [{**about, **row} for row in rows if row["slice"] in SLICES and (row["metric"], row["k"]) in COLUMNS]
 
 
 def commit() -> str:
@@ -122,9 +125,10 @@ def figure(value: float) -> str:
 
 
 def plot(name: str, protocol: Protocol, measured: list[dict]) -> Path:
-    """Bars of the first column, published rows in grey."""
-    metric, k = protocol.columns[0]
-    bars = [(label, values[0], "0.7") for label, values in protocol.published.items() if values[0] is not None]
+    """Bars of one column, published rows in grey."""
+    metric, k = protocol.columns[protocol.drawn]
+    found = ((label, values[protocol.drawn]) for label, values in protocol.published.items())
+    bars = [(label, value, "0.7") for label, value in found if value is not None]
     bars += [(NAMES[r["model"]], r["mean"], "tab:blue") for r in measured if (r["metric"], r["k"]) == (metric, k)]
     bars.sort(key=lambda bar: bar[1])
     figure, axes = plt.subplots(figsize=(7, 0.32 * len(bars) + 0.9))
@@ -142,7 +146,9 @@ def plot(name: str, protocol: Protocol, measured: list[dict]) -> Path:
 
 
 def chosen(protocol: Protocol, rows: list[dict]) -> str:
-    """What combine chose, a seed each."""
+    """What combine chose, a seed each; errors of ratings have nothing to do with it."""
+    if protocol.columns[0][0] in ERRORS:
+        return ""
     found = {r["seed"]: r["choice"] for r in rows if r["config"] == Path(protocol.config).stem and r["choice"]}
     shown = [
         f"seed {seed}: " + ", ".join(f"{k} {v}" for k, v in choice.items()) for seed, choice in sorted(found.items())
@@ -160,7 +166,7 @@ def write(rows: list[dict]) -> None:
         path = plot(name, protocol, measured)
         seeds = sorted({s for line in measured for s in line["seeds"]})
         parts.append(
-            f"## {protocol.title}\n\n`{protocol.config}`, seeds {', '.join(map(str, seeds))}. {protocol.about}\n\n"
+            f"## {protocol.title}\n\n`{protocol.config}`, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. {protocol.about}\n\n"
             f"{table(protocol, measured)}\n{chosen(protocol, rows)}\n![{protocol.title}]({path.relative_to(ROOT / 'docs')})\n"
         )
         everything += [{"protocol": name, **line} for line in measured]
