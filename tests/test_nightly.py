@@ -11,7 +11,7 @@ import pytest
 from tests import nightly
 from tests.nightly import STAGES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a dozen processes, each a Spark of its own
 
 
 @pytest.fixture(scope="module")

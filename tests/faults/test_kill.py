@@ -15,7 +15,7 @@ from recspark.tables import TABLES
 from tests import nightly
 from tests.tiny_encoder import make_tiny_encoder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a dozen processes, each a Spark of its own
 UNEQUAL_BY_NATURE = {"seconds"}  # of training_log
 
 
