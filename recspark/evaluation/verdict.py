@@ -145,7 +145,7 @@ def findings(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[Finding]:
         (QUESTIONS[0], "full", "all", lambda model: model not in OURS),
         (QUESTIONS[1], "full", "all", lambda model: model == "id_alone"),
         (QUESTIONS[2], "text_after", "all", lambda model: model == "text_before"),
-        (QUESTIONS[3], "text_after", "cold", lambda model: model not in ("text_after", "full")),
+        (QUESTIONS[3], "text_after", "cold", lambda model: model not in ("text_after", "factors", "full")),
     )
     found = []
     for question, model, name, is_other in asked:

@@ -90,14 +90,14 @@ class Crowd:
         self.factors_UM = scores_UM * scale_of(scores_UM)[:, None]
         self.kept: tuple[tuple[float, float], Floats, csr_matrix] | None = None
 
-    def ndcg(self, choice: Choice, similar_MM: Floats, k: int) -> Floats:
-        """(U,) nDCG@k of each user."""
+    def ndcg(self, choice: Choice, similar_MM: Floats, unit: float, k: int) -> Floats:
+        """(U,) nDCG@k of each user. unit: `own_weight` of S."""
         own, had = self.item_based(choice, similar_MM)
         scores_UM = (1 - choice.share) * self.factors_UM + choice.share * own
         if choice.repeat is None:
             scores_UM[self.seen_UM] = -np.inf
         elif choice.repeat:
-            scores_UM += choice.share * choice.repeat * own_weight(similar_MM) * had.toarray()
+            scores_UM += choice.share * choice.repeat * unit * had.toarray()
         return ndcg_of(scores_UM, self.wanted, k)
 
     def item_based(self, choice: Choice, similar_MM: Floats) -> tuple[Floats, csr_matrix]:

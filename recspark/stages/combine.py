@@ -7,6 +7,7 @@ catalogue must fit in memory.
 """
 
 import logging
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from recspark.retrieval.combination import Choice, user_parts
 from recspark.retrieval.histories import history_matrix
 from recspark.stages.combined_choice import Seen, choose
 from recspark.stages.combined_world import World, night_world, validation_world, with_histories
-from recspark.stages.list_vectors import CHOICE
+from recspark.stages.list_vectors import CHOICE, COMBINATION
 from recspark.stages.lists import id_type, over_blocks
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
 from recspark.tables import (
@@ -77,7 +78,12 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     log.info("%s", readable(chosen, tried, settings.choose_at))
     listed = night.listed(chosen, lake.scratch("combine"))
     version = vectors_version(lake, "combine")
-    about = {RETRIEVER_VERSION: version, CHOICE: chosen.described(), TRIED: tried}
+    about = {
+        RETRIEVER_VERSION: version,
+        COMBINATION: uuid.uuid4().hex,
+        CHOICE: chosen.described(),
+        TRIED: tried,
+    }
     hashes = items.select("model_hash").first()
     model_hash = F.lit(hashes["model_hash"] if hashes else None)
     written = item_vectors(night.catalogue, listed, spark).withColumn("model_hash", model_hash)

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from recspark.data.catalogue import Catalogue, vectors_of
 from recspark.data.splits import uniform
 from recspark.errors import UserError
-from recspark.retrieval.combination import Choice, Crowd
+from recspark.retrieval.combination import Choice, Crowd, own_weight
 from recspark.stages.combined_world import World, with_histories
 from recspark.stages.lists import over_blocks, seen_positions, seen_rows
 from recspark.stages.reranking import arrays_of
@@ -65,11 +65,12 @@ def measured(world: World, users: DataFrame, choices: list[Choice], settings: "C
     Raises UserError if there is no user.
     """
     catalogue, matrices, k = world.catalogue, world.similar, settings.choose_at
+    units = {weight: own_weight(matrices[weight].read()) for weight in {c.text_weight for c in choices}}
 
     def gains(users: pa.Table, seen: pa.Table) -> pa.Table:
         crowd = crowd_of(users, seen, catalogue)
-        similar = {weight: matrices[weight].read() for weight in {c.text_weight for c in choices}}
-        totals = [float(crowd.ndcg(c, similar[c.text_weight], k).sum()) for c in choices]
+        similar = {weight: matrices[weight].read() for weight in units}
+        totals = [float(crowd.ndcg(c, similar[c.text_weight], units[c.text_weight], k).sum()) for c in choices]
         numbers = np.arange(len(choices), dtype=np.int32)
         return pa.table({"number": numbers, "gained": totals, "users": np.full(len(choices), len(users))})
 

@@ -64,20 +64,14 @@ def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[
     """The night's own vectors and events, EASE learned from them, and who learned it."""
     assert config.combine is not None
     scratch = lake.scratch("combine/night")
-    items, texts = lake.read(spark, ITEM_VECTORS), lake.read(spark, TEXT_VECTORS)
-    text = texts.select("text_hash", F.col("vector").alias("text"))
+    items = lake.read(spark, ITEM_VECTORS)
+    text = lake.read(spark, TEXT_VECTORS).select("text_hash", F.col("vector").alias("text"))
     columns = items.select("item_id", "vector", "text_hash").join(text, "text_hash").drop("text_hash")
     catalogue = write_catalogue(columns, scratch)
-    texts_M = texts_of(lake.read(spark, ITEMS), catalogue)
-    learner = Learner(catalogue, texts_M, config.combine.ease, config.embed.blocks)
+    texts = catalogue.in_order(lake.read(spark, ITEMS), "text", "")
+    learner = Learner(catalogue, texts, config.combine.ease, config.embed.blocks)
     events, users = lake.read(spark, INTERACTIONS), lake.read(spark, USER_VECTORS)
     return World(catalogue, users, events, learner.learn(events, scratch)), learner
-
-
-def texts_of(items: DataFrame, catalogue: Catalogue) -> list[str]:
-    """The items' texts by position."""
-    placed = items.join(catalogue.positions(items.sparkSession), "item_id").select("position", "text")
-    return [row["text"] for row in sorted(placed.collect())]
 
 
 def validation_world(

@@ -155,6 +155,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     labels = attribute_labels(spark, lake, settings, scratch)
     trained = {} if version is not None else tonights_items(spark, lake, config, interactions, items, scratch)
     beside = {"full": listed.items, **{name: folded.column for name, folded in trained.items()}}
+    if config.combine:
+        beside["factors"] = items
     if version is None and any(isinstance(b, Frozen) for b in settings.baselines):
         beside[ENCODED] = encoded_items(spark, lake, items)
     columns = catalogue_columns(items, beside, interactions, learned)

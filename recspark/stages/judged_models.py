@@ -65,7 +65,6 @@ def catalogue_columns(
     warm = F.col("interactions") > 0
     frame = items.select(
         "item_id",
-        F.col("vector").alias("factors"),
         F.col("prior").alias("text_after"),
         warm.alias("warm"),
         (~warm).alias("cold"),
@@ -128,8 +127,8 @@ def truth_and_seen(
 ) -> tuple[DataFrame, DataFrame]:
     """What counts as relevant, (user_id, hash, history, taste, position), each once; and what those users had before, (user_id, position).
 
-    Where the lists may hold what a user had, that counts as relevant, too. history: how many events the user is folded in from; taste: the mean number of train users of their items. Raises UserError
-    if nothing counts.
+    Where the lists may hold what a user had, that counts as relevant, too. history: how many events the user is folded in
+    from; taste: the mean number of train users of their items. Raises UserError if nothing counts.
     """
     test = interactions.where("split = 'test'").select("user_id", "item_id").distinct()
     before = interactions.join(test, "user_id", "left_semi")

@@ -14,7 +14,8 @@ from recspark.tables import COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS, INTERA
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-CHOICE = "choice"  # in the manifests of the combined vectors: what combine chose
+# In the manifests of the combined vectors: what combine chose, and which run of it wrote them.
+CHOICE, COMBINATION = "choice", "combination"
 NEVER_AGAIN = ("masked",)  # of SEEN_SPLITS: held out so that nobody learns from it, not a taste that may come back
 
 
@@ -39,12 +40,17 @@ class ListVectors:
 def list_vectors(spark: SparkSession, lake: Lake, config: "Deployment") -> ListVectors:
     """The tables of this run date.
 
-    Raises UserError if the combined vectors were made from others than those that are there now.
+    Raises UserError if the combined vectors are of two runs, or were made from others than those that are there now.
     """
     if config.combine is None:
         return ListVectors(lake.read(spark, ITEM_VECTORS), lake.read(spark, USER_VECTORS), repeats=False)
     items, users = lake.read(spark, COMBINED_ITEM_VECTORS), lake.read(spark, COMBINED_USER_VECTORS)
     manifests = [lake.manifest(table) for table in (COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS)]
+    if len({m.get(COMBINATION) for m in manifests}) > 1:
+        raise UserError(
+            f"combined_item_vectors and combined_user_vectors of run date {lake.run_date} are of different runs, one of them cut "
+            "short; run again from combine"
+        )
     for table in (INTERACTIONS, ITEM_VECTORS, USER_VECTORS):
         now = lake.manifest(table).get("fingerprint")
         if any(m.get("inputs", {}).get(table.name, {}).get("fingerprint") != now for m in manifests):

@@ -29,7 +29,9 @@ def test_what_is_chosen_on_is_what_the_vectors_then_say(repeat: float | None):
     scores = np.hstack([left, right.toarray()]) @ np.hstack([FACTORS, listed.T]).T
     if repeat is None:
         scores[history_matrix(HISTORIES, 4).toarray() > 0] = -np.inf
-    np.testing.assert_allclose(crowd().ndcg(choice, SIMILAR, 2), ndcg_of(scores, WANTED, 2), atol=1e-6)
+    np.testing.assert_allclose(
+        crowd().ndcg(choice, SIMILAR, own_weight(SIMILAR), 2), ndcg_of(scores, WANTED, 2), atol=1e-6
+    )
 
 
 def test_each_model_counts_by_its_share_whatever_its_numbers_are():

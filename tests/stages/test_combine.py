@@ -107,6 +107,14 @@ def test_a_second_run_writes_the_same_and_other_inputs_are_refused(spark: SparkS
     for first, second in zip((users, items), vectors(spark, combined), strict=True):
         assert all((first[key] == second[key]).all() for key in first)
     assert not list_vectors(spark, combined, settings()).repeats
+
+    place = Path(combined.table_path(COMBINED_USER_VECTORS)) / "_manifest.json"
+    written = place.read_text()
+    place.write_text(json.dumps({**json.loads(written), "combination": "of a run that was cut short"}))
+    with pytest.raises(UserError, match="of different runs, one of them cut short; run again from combine"):
+        list_vectors(spark, combined, settings())
+    place.write_text(written)
+
     ring_world.write_manifest(combined, ITEM_VECTORS, [], fingerprint="another")
     with pytest.raises(UserError, match="made from another item_vectors than is there now; run again from combine"):
         list_vectors(spark, combined, settings())
