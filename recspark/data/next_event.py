@@ -41,11 +41,21 @@ def newest_histories(events: DataFrame, catalogue: Catalogue, longest: int, seed
 
 def item_histories(events: DataFrame, catalogue: Catalogue, seed: int) -> DataFrame:
     """(user_id, history array<int>): positions of all items that each user had, the one had last first, each once."""
-    placed = events.join(catalogue.positions(events.sparkSession), "item_id")
-    last = placed.groupBy("user_id", "position").agg(F.max("order_key").alias("order_key"))
-    tie = F.xxhash64(F.lit(seed), "user_id", "position")  # of events of one moment
-    gathered = F.sort_array(F.collect_list(F.struct("order_key", tie, "position")), asc=False)["position"]
-    return last.groupBy("user_id").agg(gathered.alias("history"))
+    placed = last_had(events, seed).join(catalogue.positions(events.sparkSession), "item_id")
+    gathered = F.sort_array(F.collect_list(F.struct("order_key", "tie", "position")), asc=False)["position"]
+    return placed.groupBy("user_id").agg(gathered.alias("history"))
+
+
+def newest_items(events: DataFrame, seed: int) -> DataFrame:
+    """(user_id, item_id): what each user had last, the first of `item_histories`."""
+    newest = F.max(F.struct("order_key", "tie", "item_id"))["item_id"]
+    return last_had(events, seed).groupBy("user_id").agg(newest.alias("item_id"))
+
+
+def last_had(events: DataFrame, seed: int) -> DataFrame:
+    """(user_id, item_id, order_key, tie): when each user had each item last; `tie` orders what was had at one moment."""
+    last = events.groupBy("user_id", "item_id").agg(F.max("order_key").alias("order_key"))
+    return last.withColumn("tie", F.xxhash64(F.lit(seed), "user_id", "item_id"))
 
 
 def newest_first(events: DataFrame, seed: int) -> tuple[Column, Column]:

@@ -9,16 +9,18 @@ Dimensions: U users, M items, K factors, T targets of a user.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from recspark.retrieval.histories import history_matrix
 
 Floats = NDArray[np.floating]
+Again = Literal["nothing", "newest", "all"]  # what of a user's history may be listed again
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,15 @@ class Choice:
     """How the two go together.
 
     share: of the item-based model, 0 to 1. decay: weight of an item of the history against the one after it. text_weight: as of
-    EASE. repeat: what having an item says for it, in units of the largest |S_ij| of an item on average; None: nobody gets
-    an item again.
+    EASE. again: what of the history a user may get again; repeat: what having it says for it, in units of the largest |S_ij|
+    of an item on average.
     """
 
     share: float = 0.3
     decay: float = 1.0
     text_weight: float = 1.0
-    repeat: float | None = None
+    again: Again = "nothing"
+    repeat: float = 0.0
 
     def described(self) -> dict[str, Any]:
         return asdict(self)
@@ -74,7 +77,8 @@ def ndcg_of(scores_UM: Floats, wanted: Sequence[NDArray[np.integer]], k: int) ->
 class Crowd:
     """Some users' scores under both models, and what they want: what a choice gives them.
 
-    histories: positions list<int>, the newest first; wanted: positions of each; seen_UM: true where the user had the item, or may not get it.
+    histories: positions list<int>, the newest first; wanted: positions of each; seen_UM: true where the user had the item, or may not
+    get it; never_UM: true where he may not get it whatever is chosen.
     """
 
     def __init__(
@@ -84,8 +88,11 @@ class Crowd:
         histories: pa.ChunkedArray,
         wanted: Sequence[NDArray[np.integer]],
         seen_UM: NDArray[np.bool_],
+        never_UM: NDArray[np.bool_],
     ):
-        self.histories, self.wanted, self.seen_UM = histories, wanted, seen_UM
+        self.histories, self.wanted = histories, wanted
+        newest_UM = history_matrix(pc.list_slice(histories, 0, 1), seen_UM.shape[1]).toarray() > 0
+        self.barred = {"nothing": seen_UM | never_UM, "newest": (seen_UM & ~newest_UM) | never_UM, "all": never_UM}
         scores_UM = users_UK @ factors_MK.T
         self.factors_UM = scores_UM * scale_of(scores_UM)[:, None]
         self.kept: tuple[tuple[float, float], Floats, csr_matrix] | None = None
@@ -94,10 +101,9 @@ class Crowd:
         """(U,) nDCG@k of each user. unit: `own_weight` of S."""
         own, had = self.item_based(choice, similar_MM)
         scores_UM = (1 - choice.share) * self.factors_UM + choice.share * own
-        if choice.repeat is None:
-            scores_UM[self.seen_UM] = -np.inf
-        elif choice.repeat:
+        if choice.repeat:
             scores_UM += choice.share * choice.repeat * unit * had.toarray()
+        scores_UM[self.barred[choice.again]] = -np.inf
         return ndcg_of(scores_UM, self.wanted, k)
 
     def item_based(self, choice: Choice, similar_MM: Floats) -> tuple[Floats, csr_matrix]:

@@ -14,7 +14,7 @@ from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.session import task_threads
 from recspark.stages.list_vectors import list_vectors
-from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend, seen_positions
+from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
 from recspark.tables import CANDIDATES, INTERACTIONS, is_id_type
 
@@ -57,7 +57,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
 
     lists = recommend(
         users.select("user_id", "vector"),
-        seen_positions(interactions, catalogue, vectors.seen_splits),
+        vectors.seen(interactions).join(catalogue.positions(spark), "item_id").select("user_id", "position"),
         catalogue,
         Ranking("vector", "vector", settings.top_k, allowed),
         blocks_for(users.count(), settings),

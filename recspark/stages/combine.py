@@ -144,11 +144,11 @@ def readable(chosen: Choice, tried: list[dict], k: int) -> str:
         for name, share in (("factors", 0.0), ("EASE", 1.0))
     }
     shown = ", ".join(f"{name} alone {value:.4f}" for name, value in alone.items())
-    repeat = (
-        "nobody gets an item again"
-        if chosen.repeat is None
-        else f"an item that was had may come again, {chosen.repeat:g}"
-    )
+    repeat = {
+        "nothing": "nobody gets an item again",
+        "newest": f"the newest item may come again, {chosen.repeat:g}",
+        "all": f"an item that was had may come again, {chosen.repeat:g}",
+    }[chosen.again]
     return (
         f"  nDCG@{k} on what is held out: {best:.4f}, {shown}; taken: EASE's share {chosen.share:g}, decay {chosen.decay:g}, "
         f"text weight {chosen.text_weight:g}, {repeat}"

@@ -56,8 +56,7 @@ class IdsAlone:
 
 def without_texts(manifest: dict) -> Choice:
     """Of what combine tried, the best whose EASE reads no text; users get items again, or not, as they do from the full model."""
-    again = manifest[CHOICE]["repeat"] is not None
     tried = [row for row in manifest[TRIED] if not row["text_weight"]]
     best = max(tried, key=lambda row: row["ndcg"])
     choice = Choice(**{name: best[name] for name in Choice.__dataclass_fields__})
-    return replace(choice, repeat=manifest[CHOICE]["repeat"] if again else None)
+    return replace(choice, again=manifest[CHOICE]["again"], repeat=manifest[CHOICE]["repeat"])

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recspark.data.catalogue import Catalogue, vectors_of
 from recspark.data.splits import uniform
 from recspark.errors import UserError
-from recspark.retrieval.combination import Choice, Crowd, own_weight
+from recspark.retrieval.combination import Again, Choice, Crowd, own_weight
 from recspark.stages.combined_world import World, with_histories
-from recspark.stages.lists import over_blocks, seen_positions, seen_rows
+from recspark.stages.lists import NEVER_AGAIN, over_blocks, seen_positions, seen_rows
 from recspark.stages.reranking import arrays_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ Seen = Literal["filtered", "allowed", "chosen"]
 SHARES = tuple(n / 10 for n in range(11))
 DECAYS = (1.0, 0.9, 0.8, 0.7, 0.5)
 REPEATS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5)
+AGAIN: tuple[Again, ...] = ("newest", "all")
 GAINED = "number int, gained double, users bigint"
 USERS_PER_BLOCK = 256
 
@@ -33,19 +35,35 @@ def choose(
 ) -> tuple[Choice, list[dict[str, Any]]]:
     """The best choice, and all that were tried, with their nDCG.
 
-    held_out: (user_id, item_id). First the share, the decay and the texts together, then the decay again with whether and how much
-    having an item speaks for it. Ties go to what was tried first: the smaller share, the slower decay, no text.
+    held_out: (user_id, item_id). By turns, until neither gains any more: the share, the decay and the texts together; and, where items may
+    come again, the decay with what may and how much having it speaks for it. Ties go to what was tried first: the smaller share, the
+    slower decay, no text, nothing again.
     """
     users = questions(world, held_out, settings, seed)
-    first = None if settings.seen == "filtered" else 0.0
-    grid = [Choice(s, d, t, first) for t in world.similar for d in DECAYS for s in SHARES]
-    tried = measured(world, users, grid, settings)
-    if settings.seen != "filtered":
-        best = max(grid, key=lambda c: tried[c])
-        options = ((None,) if settings.seen == "chosen" else ()) + REPEATS[1:]
-        tried |= measured(world, users, [replace(best, decay=d, repeat=r) for d in DECAYS for r in options], settings)
-    chosen = max(tried, key=lambda c: tried[c])
+    may_come = {"filtered": (), "allowed": AGAIN, "chosen": ("nothing", *AGAIN)}[settings.seen]
+    tried: dict[Choice, float] = {}
+
+    def best(options: list[Choice]) -> Choice:
+        new = [choice for choice in dict.fromkeys(options) if choice not in tried]
+        tried.update(measured(world, users, new, settings) if new else {})
+        return max(options, key=lambda choice: tried[choice])
+
+    chosen, before = Choice(again=may_come[0] if may_come else "nothing"), -1.0
+    while before < tried.get(chosen, 0.0):
+        before = tried.get(chosen, 0.0)
+        chosen = best(
+            [replace(chosen, share=s, decay=d, text_weight=t) for t in world.similar for d in DECAYS for s in SHARES]
+        )
+        if may_come:
+            chosen = best(
+                [replace(chosen, again=a, decay=d, repeat=r) for a in may_come for d in DECAYS for r in strengths(a)]
+            )
     return chosen, [{**choice.described(), "ndcg": value} for choice, value in tried.items()]
+
+
+def strengths(again: Again) -> tuple[float, ...]:
+    """What having an item may say for it, where it can come again."""
+    return (0.0,) if again == "nothing" else REPEATS
 
 
 def questions(world: World, held_out: DataFrame, settings: "CombineConfig", seed: int) -> DataFrame:
@@ -75,7 +93,9 @@ def measured(world: World, users: DataFrame, choices: list[Choice], settings: "C
         return pa.table({"number": numbers, "gained": totals, "users": np.full(len(choices), len(users))})
 
     blocks = max(1, -(-users.count() // USERS_PER_BLOCK))
-    seen = seen_positions(world.events, catalogue).join(users.select("user_id"), "user_id", "left_semi")
+    theirs = world.events.join(users.select("user_id"), "user_id", "left_semi")
+    never = seen_positions(theirs, catalogue, NEVER_AGAIN).withColumn("never", F.lit(True))
+    seen = seen_positions(theirs, catalogue).withColumn("never", F.lit(False)).unionByName(never)
     parts = over_blocks(users, seen, blocks, gains, GAINED).collect()
     asked = sum(part["users"] for part in parts if part["number"] == 0)
     if not asked:
@@ -88,9 +108,12 @@ def measured(world: World, users: DataFrame, choices: list[Choice], settings: "C
 
 
 def crowd_of(users: pa.Table, seen: pa.Table, catalogue: Catalogue) -> Crowd:
-    """A block of users, their vectors, histories, wants and seen items."""
-    rows = seen_rows(users["user_id"], seen)
-    had = np.zeros((len(users), catalogue.items), bool)
-    had[np.repeat(np.arange(len(users)), np.diff(rows.indptr)), rows.indices] = True
-    vectors = vectors_of(users["vector"])
-    return Crowd(vectors, catalogue.array("vector"), users["history"], arrays_of(users["wanted"]), had)
+    """A block of users, their vectors, histories, wants and seen items (user_id, position, never)."""
+
+    def marked(rows: pa.Table) -> NDArray[np.bool_]:
+        placed, marks = seen_rows(users["user_id"], rows), np.zeros((len(users), catalogue.items), bool)
+        marks[np.repeat(np.arange(len(users)), np.diff(placed.indptr)), placed.indices] = True
+        return marks
+
+    vectors, never = vectors_of(users["vector"]), marked(seen.filter(seen["never"]))
+    return Crowd(vectors, catalogue.array("vector"), users["history"], arrays_of(users["wanted"]), marked(seen), never)

@@ -20,7 +20,7 @@ from recspark.stages.combined_alone import IdsAlone
 from recspark.stages.factorize import learn_items
 from recspark.stages.judge import SLICES
 from recspark.stages.list_vectors import ListVectors
-from recspark.stages.lists import FromHistory, Ranking, seen_positions
+from recspark.stages.lists import NEVER_AGAIN, SEEN_SPLITS, FromHistory, Ranking, seen_positions
 from recspark.tables import BASE_TEXT_VECTORS, ITEM_FACTORS
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Model:
         """Of users with a column of the model's name or, where it goes by histories, `history`."""
         if isinstance(self.users, FromHistory):
             return Ranking("history", self.users, top_k, (*self.known, *allowed))
-        return Ranking(self.name, self.name, top_k, (*self.known, *allowed), not self.repeats)
+        return Ranking(self.name, self.name, top_k, (*self.known, *allowed), self.repeats)
 
 
 def catalogue_columns(
@@ -125,14 +125,21 @@ def kept(vectors: Vectors, path: str) -> Vectors:
 def truth_and_seen(
     interactions: DataFrame, catalogue: Catalogue, seed: int, scratch: str, listed: ListVectors
 ) -> tuple[DataFrame, DataFrame]:
-    """What counts as relevant, (user_id, hash, history, taste, position), each once; and what those users had before, (user_id, position).
+    """What counts as relevant, (user_id, hash, history, taste, position), each once; and what those users had before, (user_id, position,
+    again), `again` where the lists may hold it all the same.
 
-    Where the lists may hold what a user had, that counts as relevant, too. history: how many events the user is folded in
+    Where the lists may hold anything that a user had, all that he had counts as relevant, too. history: how many events the user is folded in
     from; taste: the mean number of train users of their items. Raises UserError if nothing counts.
     """
     test = interactions.where("split = 'test'").select("user_id", "item_id").distinct()
     before = interactions.join(test, "user_id", "left_semi")
-    seen = keep(seen_positions(before, catalogue), f"{scratch}/seen")
+    positions = catalogue.positions(interactions.sparkSession)
+    never = listed.seen(before).distinct().withColumn("again", F.lit(False))
+    had_before = before.where(F.col("split").isin(*SEEN_SPLITS)).select("user_id", "item_id").distinct()
+    marked = had_before.join(never, ["user_id", "item_id"], "left").join(positions, "item_id")
+    seen = keep(
+        marked.select("user_id", "position", F.coalesce("again", F.lit(True)).alias("again")), f"{scratch}/seen"
+    )
     had = (
         before.where(F.col("split").isin(*solves.FOLDED))
         .groupBy("user_id", "item_id")
@@ -144,9 +151,9 @@ def truth_and_seen(
         .groupBy("user_id")
         .agg(F.sum("events").alias("history"), (F.coalesce(F.sum("having"), F.lit(0)) / F.count("*")).alias("taste"))
     )
-    wanted = test.join(catalogue.positions(interactions.sparkSession), "item_id").join(known, "user_id")
-    never = seen_positions(before, catalogue, listed.seen_splits) if listed.repeats else seen
-    fresh = wanted.join(never, ["user_id", "position"], "left_anti")
+    wanted = test.join(positions, "item_id").join(known, "user_id")
+    irrelevant = seen_positions(before, catalogue, NEVER_AGAIN if listed.repeats else SEEN_SPLITS)
+    fresh = wanted.join(irrelevant, ["user_id", "position"], "left_anti")
     truth = keep(
         fresh.select("user_id", F.xxhash64(F.lit(seed), "user_id").alias("hash"), "history", "taste", "position"),
         f"{scratch}/truth",

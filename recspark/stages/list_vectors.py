@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from recspark.data.next_event import newest_items
+from recspark.data.solves import FOLDED
 from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.stages.lists import SEEN_SPLITS
+from recspark.retrieval.combination import Again
+from recspark.stages.lists import NEVER_AGAIN, SEEN_SPLITS
 from recspark.tables import COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS, INTERACTIONS, ITEM_VECTORS, USER_VECTORS
 
 if TYPE_CHECKING:
@@ -16,25 +19,34 @@ if TYPE_CHECKING:
 
 # In the manifests of the combined vectors: what combine chose, and which run of it wrote them.
 CHOICE, COMBINATION = "choice", "combination"
-NEVER_AGAIN = ("masked",)  # of SEEN_SPLITS: held out so that nobody learns from it, not a taste that may come back
 
 
 @dataclass(frozen=True)
 class ListVectors:
-    """items (item_id, vector, model_hash) and users (user_id, vector, model_hash); whether a user may get again what he had."""
+    """items (item_id, vector, model_hash) and users (user_id, vector, model_hash); what a user may get again of what he had.
+
+    seed: of the night; it orders events of one moment.
+    """
 
     items: DataFrame
     users: DataFrame
-    repeats: bool
+    again: Again
+    seed: int
 
     @property
-    def seen_splits(self) -> tuple[str, ...]:
-        """Events of these splits keep their items off the user's list."""
-        return NEVER_AGAIN if self.repeats else SEEN_SPLITS
+    def repeats(self) -> bool:
+        return self.again != "nothing"
 
     def seen(self, interactions: DataFrame) -> DataFrame:
         """(user_id, item_id) of what a user may not get."""
-        return interactions.where(F.col("split").isin(*self.seen_splits)).select("user_id", "item_id")
+        had = interactions.where(F.col("split").isin(*SEEN_SPLITS)).select("user_id", "item_id")
+        if not self.repeats:
+            return had
+        never = interactions.where(F.col("split").isin(*NEVER_AGAIN)).select("user_id", "item_id")
+        if self.again == "all":
+            return never
+        newest = newest_items(interactions.where(F.col("split").isin(*FOLDED)), self.seed)
+        return had.join(newest, ["user_id", "item_id"], "left_anti").unionByName(never)
 
 
 def list_vectors(spark: SparkSession, lake: Lake, config: "Deployment") -> ListVectors:
@@ -43,7 +55,7 @@ def list_vectors(spark: SparkSession, lake: Lake, config: "Deployment") -> ListV
     Raises UserError if the combined vectors are of two runs, or were made from others than those that are there now.
     """
     if config.combine is None:
-        return ListVectors(lake.read(spark, ITEM_VECTORS), lake.read(spark, USER_VECTORS), repeats=False)
+        return ListVectors(lake.read(spark, ITEM_VECTORS), lake.read(spark, USER_VECTORS), "nothing", config.seed)
     items, users = lake.read(spark, COMBINED_ITEM_VECTORS), lake.read(spark, COMBINED_USER_VECTORS)
     manifests = [lake.manifest(table) for table in (COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS)]
     if len({m.get(COMBINATION) for m in manifests}) > 1:
@@ -58,4 +70,4 @@ def list_vectors(spark: SparkSession, lake: Lake, config: "Deployment") -> ListV
                 f"the combined vectors of run date {lake.run_date} were made from another {table.name} than is there now; "
                 "run again from combine"
             )
-    return ListVectors(items, users, repeats=manifests[0][CHOICE]["repeat"] is not None)
+    return ListVectors(items, users, manifests[0][CHOICE]["again"], config.seed)

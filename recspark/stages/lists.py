@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from recspark.retrieval.topk import Lists, Seen, Words
 
 SEEN_SPLITS = ("train", "valid", "history", "masked")
+NEVER_AGAIN = ("masked",)  # of these: held out so that nobody learns from it, not a taste that may come back
 
 
 class ListSettings(Settings):
@@ -51,14 +52,14 @@ class Ranking:
     """The `top_k` items of largest product of two vector columns, the users' and the catalogue's, where all of `allowed` hold.
 
     With FromHistory, the users' column is one of histories: positions, the newest first.
-    filtered: without what the user has seen.
+    repeats: what the user has seen may be listed, where `again` of seen holds.
     """
 
     users: str
     items: str | FromHistory
     top_k: int
     allowed: tuple[str, ...] = ()
-    filtered: bool = True
+    repeats: bool = False
 
 
 def recommend(
@@ -107,6 +108,7 @@ def recommend_trials(
 ) -> DataFrame:
     """(trial, user_id, rank, position) of many rankings of the same users at once, each with its number.
 
+    seen: (user_id, position, again), `again` where a ranking with repeats may list the item all the same.
     A user whose vector or history is null gets no list.
     """
 
@@ -137,7 +139,7 @@ def over_blocks(
         return function(users.take(pc.sort_indices(users["user_id"])), seen)
 
     # Another type of id would hash otherwise, and every seen item would be missed.
-    seen = seen.select(F.col("user_id").cast(id_type(users)), "position")
+    seen = seen.withColumn("user_id", F.col("user_id").cast(id_type(users)))
     here, there = (frame.select("*", block_of("user_id", blocks)).groupBy("block") for frame in (users, seen))
     return here.cogroup(there).applyInArrow(block, schema)
 
@@ -186,7 +188,7 @@ def rank(
     return ids, exact_top_k(
         vectors,
         items,
-        seen_rows(ids, seen if ranking.filtered else seen.slice(0, 0)),
+        seen_rows(ids, seen.filter(pc.invert(seen["again"])) if ranking.repeats else seen),
         ranking.top_k,
         allowed_positions(catalogue, ranking.allowed),
         settings.memory_mib * 2**20,

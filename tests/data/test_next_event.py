@@ -3,7 +3,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 
 from recspark.data.catalogue import write_catalogue
-from recspark.data.next_event import first_after, hold_out_last, newest_histories
+from recspark.data.next_event import first_after, hold_out_last, item_histories, newest_histories, newest_items
 
 
 def events(spark: SparkSession, rows: list[tuple]) -> DataFrame:
@@ -40,3 +40,12 @@ def test_a_history_is_the_newest_two_first(spark: SparkSession, tmp_path: Path) 
         spark, [("u", "c", 3, "train"), ("u", "a", 1, "train"), ("u", "b", 2, "train"), ("u", "gone", 0, "train")]
     )
     assert [list(r.history) for r in newest_histories(rows, catalogue, 2, 42).collect()] == [[2, 1]]
+
+
+def test_the_newest_item_is_the_first_of_the_history_of_items(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [("u", "a", 1, "train"), ("u", "b", 2, "train"), ("u", "a", 3, "train")]
+    log = events(spark, [*rows, ("v", "a", 5, "train"), ("v", "b", 5, "train")])
+    catalogue = write_catalogue(spark.createDataFrame([(i, 1) for i in "ab"], "item_id string, n int"), str(tmp_path))
+    histories = {r.user_id: list(r.history) for r in item_histories(log, catalogue, 42).collect()}
+    assert histories["u"] == [0, 1]
+    assert told(newest_items(log, 42)) == {(user, "ab"[history[0]]) for user, history in histories.items()}

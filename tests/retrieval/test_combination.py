@@ -11,24 +11,32 @@ FACTORS = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, -1.0]], np.float32
 USERS = np.array([[1.0, 2.0], [0.0, 0.0], [-1.0, 1.0]], np.float32)
 SIMILAR = np.array([[0, 0.5, 0.2, 0], [0.4, 0, 0.1, 0], [0.3, 0.3, 0, 0.6], [0, 0, 0.2, 0]], np.float32)
 HISTORIES = pa.chunked_array([pa.array([[0, 3], [2], []], pa.list_(pa.int32()))])
+NEVER = np.array([[False] * 4, [False, True, False, False], [False] * 4])  # the second user's item 1 is masked
 WANTED = [np.array([1, 2]), np.array([3]), np.array([0])]
 
 
 def crowd() -> Crowd:
     seen = history_matrix(HISTORIES, 4).toarray() > 0
-    return Crowd(USERS, FACTORS, HISTORIES, WANTED, seen)
+    return Crowd(USERS, FACTORS, HISTORIES, WANTED, seen, NEVER)
 
 
-@pytest.mark.parametrize("repeat", [None, 0.0, 0.5])
-def test_what_is_chosen_on_is_what_the_vectors_then_say(repeat: float | None):
-    choice = Choice(share=0.4, decay=0.5, repeat=repeat)
+@pytest.mark.parametrize(
+    ("again", "barred"),
+    [
+        ("nothing", [[True, False, False, True], [False, True, True, False], [False] * 4]),
+        ("newest", [[False, False, False, True], [False, True, False, False], [False] * 4]),
+        ("all", [[False] * 4, [False, True, False, False], [False] * 4]),
+    ],
+)
+@pytest.mark.parametrize("repeat", [0.0, 0.5])
+def test_what_is_chosen_on_is_what_the_vectors_then_say(again: str, barred: list[list[bool]], repeat: float):
+    choice = Choice(share=0.4, decay=0.5, again=again, repeat=repeat)
     left, right = user_parts(USERS, FACTORS, history_matrix(HISTORIES, 4, 0.5), SIMILAR, 0.4)
     listed = SIMILAR.copy()
     if repeat:
         np.fill_diagonal(listed, repeat * own_weight(SIMILAR))
     scores = np.hstack([left, right.toarray()]) @ np.hstack([FACTORS, listed.T]).T
-    if repeat is None:
-        scores[history_matrix(HISTORIES, 4).toarray() > 0] = -np.inf
+    scores[np.array(barred)] = -np.inf
     np.testing.assert_allclose(
         crowd().ndcg(choice, SIMILAR, own_weight(SIMILAR), 2), ndcg_of(scores, WANTED, 2), atol=1e-6
     )

@@ -162,12 +162,18 @@ def test_list_longer_than_top_k_is_a_fault(spark):
 
 def test_what_was_had_in_any_split_but_test_must_not_come_again(spark, lake):
     splits = ("train", "valid", "history", "masked", "test")
-    write(lake, INTERACTIONS, [("u3", "a", 0, None, None, 1.0, None, split) for split in splits])
+    log = [("u3", f"i{n}", n, None, None, 1.0, None, split) for n, split in enumerate(splits)]
+    write(lake, INTERACTIONS, [*log, ("u3", "i1", 0, None, None, 1.0, None, "train")])
     interactions = lake.read(spark, INTERACTIONS)
     nothing = interactions.limit(0)
-    assert ListVectors(nothing, nothing, repeats=False).seen(interactions).count() == 4
-    again = ListVectors(nothing, nothing, repeats=True).seen(interactions)
-    assert [row["item_id"] for row in again.collect()] == ["a"]  # what was masked may never come
+
+    def seen(again: str) -> set[str]:
+        found = ListVectors(nothing, nothing, again, 42).seen(interactions).collect()
+        return {row["item_id"] for row in found}
+
+    assert seen("nothing") == {"i0", "i1", "i2", "i3"}
+    assert seen("newest") == {"i0", "i1", "i3"}  # what was masked is no newest item, and may never come
+    assert seen("all") == {"i3"}
 
 
 # ---- the report's numbers
