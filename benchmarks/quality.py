@@ -20,6 +20,8 @@ import pyarrow.dataset as ds
 from published import NAMES, PROTOCOLS, Protocol
 from splits import write_splits
 
+from recspark.evaluation.verdict import QUESTIONS, findings
+
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
@@ -49,11 +51,25 @@ def night(config: Path, seed: int) -> list[dict]:
         command += ["--run-date", DATE, "--to", "evaluate", "--set", f"lake={lake}", "--set", f"seed={seed}"]
         env = {**os.environ, "RECSPARK_SPLITS": f"{folder}/splits"}
         subprocess.run(command, check=True, cwd=ROOT, env=env)
-        rows = ds.dataset(f"{lake}/metrics/run_date={DATE}", format="parquet").to_table().to_pylist()
+        metrics, compared = (
+            ds.dataset(f"{lake}/{table}/run_date={DATE}", format="parquet").to_table().to_pandas()
+            for table in ("metrics", "comparisons")
+        )
         choice = Path(lake) / "combined_user_vectors" / f"run_date={DATE}" / "_manifest.json"
         chosen = json.loads(choice.read_text())["choice"] if choice.exists() else None
     about = {"config": config.stem, "seed": seed, "choice": chosen, "commit": commit()}
-    return [{**about, **row} for row in rows if row["slice"] in SLICES and (row["metric"], row["k"]) in COLUMNS]
+    rows = [
+        row for row in metrics.to_dict("records") if row["slice"] in SLICES and (row["metric"], row["k"]) in COLUMNS
+    ]
+    rows += [row for row in compared.to_dict("records") if row["metric"] == "ndcg" and row["k"] == 10 and is_shown(row)]
+    rows += [{"question": found.question, "sentence": found.sentence} for found in findings(metrics, compared)]
+    return [{**about, **row} for row in rows]
+
+
+def is_shown(comparison: dict) -> bool:
+    """Of the full model, and of the text alone on cold items."""
+    shown = ("full",) if comparison["slice"] == "all" else ("full", "text_after")
+    return comparison["slice"] in SLICES and comparison["model"] in shown
 
 
 def commit() -> str:
@@ -78,7 +94,7 @@ def lines(protocol: Protocol, rows: list[dict]) -> list[dict]:
     """A line a model and column: mean and spread over seeds."""
     found = defaultdict(dict)
     for row in rows:
-        if row["config"] == Path(protocol.config).stem and row["slice"] == protocol.slice:
+        if row["config"] == Path(protocol.config).stem and row.get("slice") == protocol.slice and "other" not in row:
             found[row["model"], row["metric"], row["k"]][row["seed"]] = row["value"]
     return [
         {
@@ -156,6 +172,41 @@ def chosen(protocol: Protocol, rows: list[dict]) -> str:
     return "\nChosen by combine: " + "; ".join(shown) + ".\n" if shown else ""
 
 
+def differences(protocol: Protocol, rows: list[dict]) -> str:
+    """The full model less each other, and the text after fine-tuning less before: over the same users, the mean over seeds; p is the largest."""
+    if protocol.columns[0][0] in ERRORS:
+        return ""
+    found = defaultdict(list)
+    for row in rows:
+        ours = row["config"] == Path(protocol.config).stem and "other" in row and row["slice"] == protocol.slice
+        if ours and (row["model"] == "full" or (row["model"], row["other"]) == ("text_after", "text_before")):
+            found[row["model"], row["other"]].append(row)
+    if not found:
+        return ""
+    out = [
+        "\nnDCG@10 over the same users, p by Holm's correction, the largest of the seeds':\n",
+        "| | less | difference | p |",
+        "|---|---|---|---|",
+    ]
+    for (model, other), of_seeds in found.items():
+        difference, p = (
+            statistics.mean(row["difference"] for row in of_seeds),
+            max(row["p_adjusted"] for row in of_seeds),
+        )
+        shown = "< .0001" if p < 0.0001 else figure(p)
+        out.append(f"| {NAMES[model]} | {NAMES.get(other, other)} | {difference:+.4f} | {shown} |")
+    return "\n".join(out) + "\n"
+
+
+def said(protocol: Protocol, rows: list[dict]) -> str:
+    """What the report says of the text, a seed each."""
+    stem = Path(protocol.config).stem
+    sentences = {r["seed"]: r["sentence"] for r in rows if r["config"] == stem and r.get("question") == QUESTIONS[1]}
+    if protocol.columns[0][0] in ERRORS or not sentences:
+        return ""
+    return "\nThe report on what text adds:\n\n" + "".join(f"- seed {s}: {sentences[s]}\n" for s in sorted(sentences))
+
+
 def write(rows: list[dict]) -> None:
     """docs/quality.md, docs/quality.json and the plots."""
     parts, everything = [INTRODUCTION], []
@@ -167,7 +218,7 @@ def write(rows: list[dict]) -> None:
         seeds = sorted({s for line in measured for s in line["seeds"]})
         parts.append(
             f"## {protocol.title}\n\n`{protocol.config}`, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. {protocol.about}\n\n"
-            f"{table(protocol, measured)}\n{chosen(protocol, rows)}\n![{protocol.title}]({path.relative_to(ROOT / 'docs')})\n"
+            f"{table(protocol, measured)}\n{chosen(protocol, rows)}{differences(protocol, rows)}{said(protocol, rows)}\n![{protocol.title}]({path.relative_to(ROOT / 'docs')})\n"
         )
         everything += [{"protocol": name, **line} for line in measured]
     (ROOT / "docs" / "quality.md").write_text("\n".join(parts))

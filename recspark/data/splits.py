@@ -61,6 +61,11 @@ class Temporal(Fractions):
 
     needs_order: ClassVar[bool] = True
     kind: Literal["temporal"] = "temporal"
+    newcomer_history: int = Field(
+        0,
+        ge=0,
+        description="of a user with no event before the test: so many of the first are history, folded in and never learned from",
+    )
 
     def assign(self, events: DataFrame, seed: int) -> DataFrame:
         rows = events.count()
@@ -68,7 +73,8 @@ class Temporal(Fractions):
         last_valid = nth_smallest(events, rows - round(rows * self.test)) if self.valid else last_train
         key = F.col("order_key")
         split = F.when(key <= last_train, "train").when(key <= last_valid, "valid").otherwise("test")
-        return mask_cold_items(events.withColumn("split", split), self.cold_item_fraction, seed)
+        labelled = first_as_history(events.withColumn("split", split), self.newcomer_history, seed)
+        return mask_cold_items(labelled, self.cold_item_fraction, seed)
 
 
 class Random(Fractions):
@@ -151,6 +157,21 @@ def mask_cold_items(events: DataFrame, fraction: float, seed: int) -> DataFrame:
         return events
     hidden = F.col("split").isin("train", "valid") & (uniform(seed, "cold", "item_id") < fraction)
     return events.withColumn("split", F.when(hidden, "masked").otherwise(F.col("split")))
+
+
+def first_as_history(events: DataFrame, most: int, seed: int) -> DataFrame:
+    """Of users who have nothing but test events, the first `most` become history; those of one moment go by a hash.
+
+    Such a user can be judged then as the newcomer that he is on the night after his first events.
+    """
+    if most == 0:
+        return events
+    user = Window.partitionBy("user_id")
+    oldest = F.row_number().over(user.orderBy("order_key", F.xxhash64(F.lit(seed), "item_id")))
+    earlier = F.count_if(F.col("split") != "test").over(user)
+    placed = events.withColumn("place", oldest).withColumn("earlier", earlier)
+    first = (F.col("earlier") == 0) & (F.col("place") <= most)
+    return placed.withColumn("split", F.when(first, "history").otherwise(F.col("split"))).drop("place", "earlier")
 
 
 def nth_smallest(events: DataFrame, n: int) -> int:

@@ -27,6 +27,7 @@ VARIANTS = [
     *(member() for member in MEMBERS),
     Temporal(valid=0.1, test=0.2, cold_item_fraction=0.3),
     Random(valid=0.1, cold_item_fraction=0.3),
+    Temporal(valid=0.3, test=0.5, newcomer_history=2),
     LeaveLastOut(valid=True, cold_item_fraction=0.3),
 ]
 Row = tuple[str, str, int, str]
@@ -101,6 +102,14 @@ def test_temporal_keeps_one_moment_together_on_the_earlier_side(spark: SparkSess
     rows = [(f"u{n}", "i", moment, "") for n, moment in enumerate([1, 2, 2, 2, 3])]
     found = assigned(spark, Temporal(test=0.4), rows)
     assert [found[r] for r in rows] == ["train"] * 4 + ["test"]
+
+
+def test_a_newcomers_first_events_are_history_and_nobody_elses(spark: SparkSession) -> None:
+    old = [("old", f"i{n}", n, "") for n in range(6)]
+    new = [("new", f"i{n}", 3 + n, "") for n in range(1, 4)] + [("brief", "i1", 6, "")]
+    found = assigned(spark, Temporal(test=0.6, newcomer_history=2), old + new)
+    assert [found[r] for r in old] == ["train"] * 4 + ["test"] * 2
+    assert [found[r] for r in new] == ["history", "history", "test", "history"]
 
 
 def frame_of(spark: SparkSession, keys: list[int]) -> DataFrame:
