@@ -10,12 +10,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from recspark.evaluation import plots, verdict
-from recspark.evaluation.slices import ITEM_SLICES, USER_SLICES
+from recspark.evaluation.slices import COLD_AMONG_ALL, ITEM_SLICES, USER_SLICES
 
 SLICE_TITLES = {
     "all": "All items",
     "warm": "Warm items, met in training",
     "cold": "Cold items, never met in training",
+    COLD_AMONG_ALL: "Cold items, found among all",
 }
 WITHIN_TITLES = (  # title, slices, what they are classes of
     ("Users by the length of their history", USER_SLICES, "events of a user"),
@@ -113,8 +114,9 @@ def tables_of(metrics: pd.DataFrame, shown: Sequence[str]) -> list[MetricTable]:
         return []
     main = verdict.main_k(metrics)
     ks = sorted({int(k) for k in rows["k"]}, key=lambda k: (k != main, k))
-    columns = [metric for metric in shown if metric in set(rows["metric"])]
-    return [t for k in ks for name in SLICE_TITLES if (t := metric_table(metrics, name, k, columns)).rows]
+    measured = {name: set(own["metric"]) for name, own in rows.groupby("slice")}
+    columns = {name: [m for m in shown if m in measured[name]] for name in SLICE_TITLES if name in measured}
+    return [t for k in ks for name in columns if (t := metric_table(metrics, name, k, columns[name])).rows]
 
 
 def metric_table(metrics: pd.DataFrame, slice_name: str, k: int, shown: Sequence[str]) -> MetricTable:

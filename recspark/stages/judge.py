@@ -20,15 +20,16 @@ from recspark.data.catalogue import Catalogue
 from recspark.evaluation.bootstrap import Estimate, bootstrap_sums, estimate
 from recspark.evaluation.judged import Judged, Traits, judge, self_information
 from recspark.evaluation.metrics import LABELLED, METRICS
-from recspark.evaluation.slices import WITHIN, counting
+from recspark.evaluation.slices import COLD_AMONG_ALL, WITHIN, counting, new_users
 from recspark.stages.lists import block_of
 
 SUMS = "trial int, sums binary, shown binary"
 SUMS_ARROW = pa.schema([("trial", pa.int32()), ("sums", pa.binary()), ("shown", pa.binary())])
-# The boolean columns of the catalogue that hold for the items of a slice.
+# The boolean columns of the catalogue that hold for the items of a slice that has lists of its own.
 SLICES: Mapping[str, tuple[str, ...]] = {"all": (), "warm": ("warm",), "cold": ("cold",)}
 
-SHOWN = ("ndcg", "recall", "map")  # in the table that is logged, and on slices within the lists
+SHOWN = ("ndcg", "recall", "map")  # in the table that is logged, and on classes of users and items
+FOUND = (*SHOWN, "hit_rate")  # of cold items among all, and for new users
 
 Array = NDArray[Any]
 
@@ -47,7 +48,8 @@ class Evaluation:
 
     The catalogue has columns warm, cold, having, the number of users with the item in train, events, its train events, and
     text_after, what the text says of it.
-    decile_starts: of `evaluation/slices.py`; None for no slices within. labelled: whether the catalogue has labels, and the truth likes.
+    decile_starts: of `evaluation/slices.py`; None for no classes of users and items. labelled: whether the catalogue has labels, and the truth
+    likes. new_users: where the users are new, the numbers of events of their histories; then their slices alone are judged.
     """
 
     trials: tuple[Trial, ...]
@@ -57,21 +59,27 @@ class Evaluation:
     train_users: int
     decile_starts: tuple[int, ...] | None = None
     labelled: bool = False
+    new_users: tuple[int, ...] = ()
 
     @property
     def judged(self) -> tuple[Trial, ...]:
-        """The trials, then those of their slices within."""
+        """The trials, then the slices within their lists of all items: cold items of those that can list them, and the classes."""
+        listing = [t.model for t in self.trials if t.slice == "all"]
+        if self.new_users:
+            return tuple(Trial(model, new_users(events)) for events in self.new_users for model in listing)
+        cold = (Trial(model, COLD_AMONG_ALL) for model in listing if Trial(model, "cold") in self.trials)
         names = WITHIN if self.decile_starts is not None else ()
-        return (*self.trials, *(Trial(t.model, name) for name in names for t in self.trials if t.slice == "all"))
+        return (*self.trials, *cold, *(Trial(model, name) for name in names for model in listing))
 
     def lists_of(self, trial: Trial) -> int:
         """The number of the trial whose lists are judged."""
-        return self.trials.index(Trial(trial.model, "all") if trial.slice in WITHIN else trial)
+        return self.trials.index(trial if trial.slice in SLICES else Trial(trial.model, "all"))
 
     def columns(self, slice_name: str) -> list[tuple[str, int]]:
         """(metric, k) in the order of the estimates of a slice."""
         measured = [metric for metric in METRICS if self.labelled or metric not in LABELLED]
-        return [(metric, k) for metric in (SHOWN if slice_name in WITHIN else measured) for k in self.ks]
+        within = SHOWN if slice_name in WITHIN else FOUND
+        return [(metric, k) for metric in (measured if slice_name in SLICES else within) for k in self.ks]
 
     def slice_size(self, name: str) -> int:
         """Items of a slice."""
@@ -143,12 +151,12 @@ def sum_block(lists: pa.Table, truth: pa.Table, evaluation: Evaluation) -> pa.Ta
         numbers = [number for number, trial in enumerate(trials) if trial.slice == name]
         found, shown = [], []
         for listed, ranks, positions in (entries[evaluation.lists_of(trials[number])] for number in numbers):
-            asked = replace(traits, vectors_MD=None, labels_MG=None) if name in WITHIN else traits
+            asked = replace(traits, vectors_MD=None, labels_MG=None) if name not in SLICES else traits
             truths = (having[wanted], relevant[wanted], len(users), max(ks), asked, likes)
             judged = judge(listed, ranks, positions, *truths).choose(eligible)
             found.append(values(judged, evaluation.columns(name)))
             mine = eligible[listed]
-            shown.append(b"" if name in WITHIN else shown_bits(ranks[mine], positions[mine], ks, items))
+            shown.append(b"" if name not in SLICES else shown_bits(ranks[mine], positions[mine], ks, items))
         sums = bootstrap_sums(hashes[eligible], np.hstack([*found, tastes[eligible, None]]), evaluation.replicates)
         own = [part.tobytes() for part in split_sums(sums, len(numbers))]
         rows += zip(numbers, own, shown, strict=True)
@@ -166,7 +174,7 @@ def entries_by_trial(lists: pa.Table, users: pa.Array, trials: int) -> list[tupl
 def counting_in(name: str, truth: pa.Table, evaluation: Evaluation) -> NDArray[np.bool_]:
     """Which rows of the truth are of the slice."""
     catalogue, relevant = evaluation.catalogue, truth["position"].to_numpy()
-    if name in WITHIN:
+    if name not in SLICES:
         events = catalogue.array("events")[relevant]
         return counting(name, truth["history"].to_numpy(), events, evaluation.decile_starts or ())
     return np.all([np.ones(len(relevant), bool), *(catalogue.array(c)[relevant] for c in SLICES[name])], axis=0)

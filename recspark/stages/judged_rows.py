@@ -8,7 +8,8 @@ import numpy as np
 from recspark.evaluation.bootstrap import ratios
 from recspark.evaluation.comparison import compare, holm
 from recspark.evaluation.metrics import coverage
-from recspark.stages.judge import SHOWN, SLICES, Evaluation, Verdict
+from recspark.evaluation.slices import WITHIN
+from recspark.stages.judge import SHOWN, Evaluation, Verdict
 
 
 def metric_rows(evaluation: Evaluation, verdicts: list[Verdict | None]) -> list[tuple]:
@@ -57,13 +58,14 @@ def comparison_rows(evaluation: Evaluation, verdicts: list[Verdict | None]) -> l
 
 
 def readable(rows: list[tuple], k: int, metrics: Sequence[str] = SHOWN, title: str = "metrics") -> str:
-    """The metrics at k as a table for people, of the slices that have lists of their own."""
-    rows = [row for row in rows if row[1] in SLICES]
+    """The metrics at k as a table for people, without the classes of users and items."""
+    rows = [row for row in rows if row[1] not in WITHIN]
+    width = max((len(row[1]) for row in rows), default=5)
     cells = {(model, name, metric): row for model, name, metric, at, *row in rows if at == k}
     named = [f"{metric}@{k}" if k else metric for metric in metrics]
-    lines = [f"{'model':<14} {'slice':<5} {'users':>8}" + "".join(f"  {name:<24}" for name in named)]
+    lines = [f"{'model':<14} {'slice':<{width}} {'users':>8}" + "".join(f"  {name:<24}" for name in named)]
     for model, name in dict.fromkeys((row[0], row[1]) for row in rows):
         shown = [cells[model, name, metric] for metric in metrics]
         numbers = "".join(f"  {value:.4f} [{low:.4f}, {high:.4f}]" for value, low, high, _ in shown)
-        lines.append(f"{model:<14} {name:<5} {shown[0][3]:>8}{numbers}")
+        lines.append(f"{model:<14} {name:<{width}} {shown[0][3]:>8}{numbers}")
     return "\n".join([f"{title} with 95 % intervals:", *lines])

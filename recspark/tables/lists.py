@@ -58,7 +58,7 @@ METRICS = Table(
         Column(
             "slice",
             "string",
-            "all, warm or cold items; within the lists of all, such as `users: 3-5 events`, `items: decile 1`",
+            "all, warm or cold items; within the lists of all: cold_among_all, `users: 3-5 events`, `items: decile 1` and the like",
         ),
         Column(
             "metric",

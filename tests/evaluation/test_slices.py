@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from recspark.evaluation.slices import ITEM_SLICES, USER_SLICES, WITHIN, counting, decile_starts
+from recspark.evaluation.slices import (
+    COLD_AMONG_ALL,
+    ITEM_SLICES,
+    USER_SLICES,
+    WITHIN,
+    counting,
+    decile_starts,
+    new_users,
+)
 
 
 def deciles(events: list[int]) -> list[int]:
@@ -41,6 +49,14 @@ def test_of_five_items_each_has_a_decile_of_its_own():
 )
 def test_items_of_equally_many_events_stay_together_in_the_first_decile_of_any(events, expected):
     assert deciles(events) == expected
+
+
+def test_cold_among_all_counts_the_items_of_no_train_event_and_a_slice_of_new_users_those_after_so_many_events():
+    histories, events = np.array([1, 3, 10, 1]), np.array([0, 4, 0, 2])
+    assert counting(COLD_AMONG_ALL, histories, events, ()).tolist() == [True, False, True, False]
+    assert [new_users(n) for n in (1, 3)] == ["new users: 1 event", "new users: 3 events"]
+    assert counting(new_users(1), histories, events, ()).tolist() == [True, False, False, True]
+    assert counting(new_users(10), histories, events, ()).tolist() == [False, False, True, False]
 
 
 def test_names_are_different():

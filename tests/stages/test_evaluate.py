@@ -8,7 +8,7 @@ import pytest
 
 from recspark.errors import UserError
 from recspark.evaluation.baselines import Als, Popularity
-from recspark.evaluation.slices import ITEM_SLICES, USER_SLICES
+from recspark.evaluation.slices import COLD_AMONG_ALL, ITEM_SLICES, USER_SLICES
 from recspark.stages import candidates, evaluate
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.evaluate import EvaluateConfig
@@ -100,6 +100,7 @@ def test_every_model_and_slice_agrees_with_plain_loops(spark, tmp_path, monkeypa
     }
     everything, folded = lambda user, item: True, [u for u, _, s in events if s in FOLDED]
     slices = {"all": (set(items), everything), "warm": (warm, everything), "cold": (set(items) - warm, everything)}
+    slices[COLD_AMONG_ALL] = (set(items), lambda user, item: item not in warm)
     for name, (first, last) in zip(USER_SLICES, ((1, 2), (3, 5), (6, 20), (21, 100), (101, 999)), strict=True):
         slices[name] = (set(items), lambda user, item, first=first, last=last: first <= folded.count(user) <= last)
     met = [sum(1 for _, i, s in events if (i, s) == (item, "train")) for item in items]
@@ -175,6 +176,7 @@ def test_users_are_counted_slice_by_slice(small):
         "all": 2,
         "warm": 1,
         "cold": 2,
+        "cold_among_all": 2,
         "users: 1-2 events": 1,
         "users: 3-5 events": 1,
         "items: decile 2": 1,
@@ -183,6 +185,22 @@ def test_users_are_counted_slice_by_slice(small):
     value = {key: row.value for key, row in found.items()}
     assert value["full", "items: decile 2", "recall", 3] == 1  # of all items, 2 is user 1's first
     assert value["full", "items: decile 9", "recall", 3] == 1 / 2  # 6 is not among user 1's first three
+
+
+def test_a_cold_item_is_easier_to_find_among_cold_ones_than_among_all(small):
+    """6 is the only cold item. Among all, it is not one of user 1's first three, and the only one that user 2 has not had."""
+    _, found = small
+    value = {key: row.value for key, row in found.items()}
+    for metric in ("ndcg", "recall", "hit_rate", "map"):
+        assert value["full", "cold", metric, 3] == 1
+        assert value["full", "cold_among_all", metric, 3] == 1 / 2
+    assert {key[2] for key in value if key[1] == "cold_among_all"} == {"ndcg", "recall", "hit_rate", "map"}
+    assert {key[0] for key in value if key[1] == "cold_among_all"} == {
+        "popularity",
+        "text_before",
+        "text_after",
+        "full",
+    }
 
 
 def test_als_has_no_cold_row_and_coverage_no_interval(small):
@@ -279,8 +297,8 @@ def test_reranked_lists_are_judged_as_they_stand_beside_the_candidates(spark, re
         evaluate.run(spark, lake, deployment)
 
 
-def test_without_slices_only_all_warm_and_cold_are_judged(reranked_night):
-    assert {key[1] for key in reranked_night[2]} == {"all", "cold"}  # what the user wants is cold
+def test_without_slices_no_classes_of_users_and_items_are_judged(reranked_night):
+    assert {key[1] for key in reranked_night[2]} == {"all", "cold", "cold_among_all"}  # what the user wants is cold
 
 
 def test_an_attributes_mix_in_the_list_is_set_beside_the_historys(reranked_night):
