@@ -25,7 +25,10 @@ def settings(candidates: CandidatesConfig, evaluate: EvaluateConfig | None = Non
     """What a Deployment has of use to these stages."""
     return SimpleNamespace(
         seed=42,
-        preprocess=SimpleNamespace(allow_no_test=False),
+        preprocess=SimpleNamespace(
+            allow_no_test=False,
+            interactions=SimpleNamespace(columns=SimpleNamespace(timestamp=None, order="order")),
+        ),
         candidates=candidates,
         combine=None,
         rerank=None,

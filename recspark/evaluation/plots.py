@@ -49,6 +49,7 @@ COLOURS = {"full": ORANGE, "reranked": ORANGE, "text_before": BLUE, "text_after"
 LINES = {
     "full": ("-", "o"),
     "reranked": ("-.", "D"),
+    "text_before": (":", "^"),
     "text_after": ("-", "^"),
     "id_alone": (":", "v"),
 }  # baselines: -- and s

@@ -19,6 +19,7 @@ from recspark.evaluation.report_metrics import (
     METRIC_NAMES,
     beside_tables,
     metric_tables,
+    new_users_plot,
     rating_tables,
     slice_plots,
     within_plots,
@@ -83,7 +84,8 @@ class Example:
 class ReportFacts:
     """All that the report tells.
 
-    metrics: the table METRICS, empty if nothing was evaluated. comparisons: the table COMPARISONS, may be empty. training: the table TRAINING_LOG by epoch, may be empty.
+    metrics: the table METRICS, empty if nothing was evaluated. comparisons: the table COMPARISONS, may be empty.
+    training: the table TRAINING_LOG by epoch, may be empty.
     rejects: (source, reason, rows). tokens: tokens an item text has, at most `max_length` being read.
     """
 
@@ -116,6 +118,7 @@ def render(facts: ReportFacts) -> str:
         compared=not facts.comparisons.empty,
         slice_plots=slice_plots(facts.metrics),
         within_plots=within_plots(facts.metrics),
+        new_users_plot=new_users_plot(facts.metrics),
         metric_tables=metric_tables(facts.metrics),
         beside_tables=beside_tables(facts.metrics),
         rating_tables=rating_tables(facts.metrics),

@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from recspark.evaluation import plots, verdict
-from recspark.evaluation.slices import COLD_AMONG_ALL, ITEM_SLICES, USER_SLICES
+from recspark.evaluation.slices import COLD_AMONG_ALL, ITEM_SLICES, NEW_USERS, USER_SLICES
 
 SLICE_TITLES = {
     "all": "All items",
@@ -73,13 +73,31 @@ def within_plots(metrics: pd.DataFrame) -> list[tuple[str, Markup]]:
         return []
     k, made = verdict.main_k(metrics), []
     for title, slices, kind in WITHIN_TITLES:
-        found = {name: {s.model: s for s in verdict.scores(metrics, name, verdict.METRIC, k)} for name in slices}
-        there = [name for name in slices if found[name]]
-        lines = {model: [found[name].get(model) for name in there] for model in leading_models(metrics, k)}
-        if there:
-            classes = [class_name(name) for name in there]
-            made.append((title, plots.by_class(classes, lines, kind, f"{METRIC_NAMES[verdict.METRIC]}@{k}")))
+        plot = class_plot(metrics, slices, leading_models(metrics, k), kind, k)
+        if plot:
+            made.append((title, plot))
     return made
+
+
+def new_users_plot(metrics: pd.DataFrame) -> Markup | None:
+    """The main metric of users nobody has learned from, by how many events are known; None where nobody was judged."""
+    slices = sorted({s for s in metrics["slice"] if s.startswith(NEW_USERS)}, key=lambda s: int(class_name(s)))
+    if not slices:
+        return None
+    k = verdict.main_k(metrics)
+    models = [s.model for s in verdict.scores(metrics, slices[0], verdict.METRIC, k)]
+    return class_plot(metrics, slices, models, "events of a new user", k)
+
+
+def class_plot(metrics: pd.DataFrame, slices: Sequence[str], models: Sequence[str], kind: str, k: int) -> Markup | None:
+    """The main metric over those of the slices that were measured; None if none was."""
+    found = {name: {s.model: s for s in verdict.scores(metrics, name, verdict.METRIC, k)} for name in slices}
+    there = [name for name in slices if found[name]]
+    if not there:
+        return None
+    lines = {model: [found[name].get(model) for name in there] for model in models}
+    label = f"{METRIC_NAMES[verdict.METRIC]}@{k}"
+    return plots.by_class([class_name(name) for name in there], lines, kind, label)
 
 
 def leading_models(metrics: pd.DataFrame, k: int) -> list[str]:
@@ -91,8 +109,8 @@ def leading_models(metrics: pd.DataFrame, k: int) -> list[str]:
 
 
 def class_name(slice_name: str) -> str:
-    """`3-5` of `users: 3-5 events`, `1` of `items: decile 1`."""
-    short = slice_name.partition(": ")[2].removeprefix("decile ").removesuffix(" events")
+    """`3-5` of `users: 3-5 events`, `1` of `items: decile 1` and of `new users: 1 event`."""
+    short = slice_name.partition(": ")[2].removeprefix("decile ").removesuffix(" event").removesuffix(" events")
     return short.replace("more than ", "> ").replace("-", "–")
 
 

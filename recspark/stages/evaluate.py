@@ -5,7 +5,10 @@ is judged on the candidates table itself, `reranked`, where there is a section r
 
 Who is judged: users with a test item that counts, and something before it to recommend from (train, valid or history). A
 test item counts if it is in the catalogue and the user has not had it before. On the slices warm (items with a training
-interaction) and cold (without one), both the relevant items and the items ranked are those of the slice.
+interaction) and cold (without one), both the relevant items and the items ranked are those of the slice; on
+cold_among_all, the relevant items are the cold ones, and all are ranked.
+
+`new_users` judges those whom nobody has learned from, too, after their first events, without training.
 
 Every two models of a slice are compared over the same users (`evaluation/comparison.py`), and every model's lists of all items are looked
 at by classes of users and items (`evaluation/slices.py`).
@@ -50,6 +53,7 @@ from recspark.stages.judged_models import (
 from recspark.stages.judged_rows import comparison_rows, metric_rows, readable
 from recspark.stages.list_vectors import list_vectors
 from recspark.stages.lists import ListSettings, blocks_for
+from recspark.stages.new_users import Night, judge_new_users
 from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version, keep_metrics, vectors_version
 from recspark.tables import (
     COMPARISONS,
@@ -95,6 +99,9 @@ class EvaluateConfig(ListSettings):
     )
     calibrate_separator: str = Field("", description="cuts a value of it into several; if not set, it stays whole")
     slices: bool = Field(True, description="also judge users by length of history and items by popularity decile")
+    new_users: tuple[int, ...] = Field(
+        (1, 3, 10), description="events after which users that nobody has learned from are judged; empty: not at all"
+    )
     baselines: tuple[Baseline, ...] = Field(
         (Popularity(), Als(), ItemKnn(), Ease(), TfIdf(), Frozen()),
         description="models that learn nothing from the texts",
@@ -106,12 +113,12 @@ class EvaluateConfig(ListSettings):
         False, description="whether the factorization is judged without any text, too; it takes a second one a night"
     )
 
-    @field_validator("ks")
+    @field_validator("ks", "new_users")
     @classmethod
-    def _ks_are_lengths(cls, ks: tuple[int, ...]) -> tuple[int, ...]:
-        if min(ks) < 1 or len(set(ks)) < len(ks):
+    def _counts_from_one(cls, counts: tuple[int, ...]) -> tuple[int, ...]:
+        if min(counts, default=1) < 1 or len(set(counts)) < len(counts):
             raise ValueError("must be different whole numbers from 1")
-        return tuple(sorted(ks))
+        return tuple(sorted(counts))
 
     @field_validator("baselines")
     @classmethod
@@ -199,9 +206,13 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         trials, catalogue, settings.ks, settings.replicates, train_users, starts, labels is not None
     )
     verdicts = judge_lists(lists, truth, evaluation, blocks)
-    rows, errors = metric_rows(evaluation, verdicts), rating_errors(spark, lake, config, blocks)
+    texts = {name: trained[name].items for name in ("text_before",) if name in trained} | {"text_after": priors(items)}
+    night = Night(interactions, items, texts, catalogue, solve, train_users, Popularity().kind in learned)
+    new_rows, new_compared = judge_new_users(night, lake, config, f"{scratch}/new_users")
+    rows, errors = metric_rows(evaluation, verdicts) + new_rows, rating_errors(spark, lake, config, blocks)
 
-    write_metrics(spark, lake, rows + errors, comparison_rows(evaluation, verdicts), left_out)
+
+    write_metrics(spark, lake, rows + errors, comparison_rows(evaluation, verdicts) + new_compared, left_out)
     lake.clear_scratch("evaluate")
     logger.info("%s", readable(rows, settings.ks[0]))
     if errors:

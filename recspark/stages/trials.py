@@ -109,6 +109,7 @@ def trial_settings(lake: Lake, config: "Deployment") -> dict[str, Any]:
         "baselines": [],
         "id_alone": False,
         "slices": False,
+        "new_users": [],
         "calibrate": None,
     }
     raw["embed"]["retriever"] = TONIGHT

@@ -58,7 +58,8 @@ METRICS = Table(
         Column(
             "slice",
             "string",
-            "all, warm or cold items; within the lists of all: cold_among_all, `users: 3-5 events`, `items: decile 1` and the like",
+            "all, warm or cold items; within the lists of all: cold_among_all, `users: 3-5 events`, `items: decile 1` and the like; `new users: 1 event` "
+            "and the like: users nobody has learned from",
         ),
         Column(
             "metric",

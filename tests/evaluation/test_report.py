@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from recspark.evaluation import plots, report, verdict
+from recspark.evaluation import plots, report, report_metrics, verdict
 from recspark.evaluation.report import Entry, Example, Histogram, Lists, ReportFacts, StageRecord, render
 from tests.evaluation.metric_tables import NOT_COMPARED, metric_table
 
@@ -179,6 +179,29 @@ def test_a_model_that_was_not_judged_on_a_class_leaves_a_gap():
     partial = metrics[(metrics["model"] == "full") | (metrics["slice"] != "users: 3-5 events")]
     (_, plot), _ = report.within_plots(partial)
     assert "3–5: full model 0.2000 [0.1900, 0.2100]; > 100: Spark's ALS" in dict(Page(plot).attributes)["aria-label"]
+
+
+def test_new_users_are_drawn_by_how_many_events_are_known_for_every_model(facts):
+    parts = [
+        metric_table(popularity=0.1, full=value).assign(slice=name)
+        for name, value in (("new users: 10 events", 0.4), ("new users: 1 event", 0.2), ("new users: 3 events", 0.3))
+    ]
+    metrics = pd.concat([facts.metrics, *parts])
+    described = dict(Page(report_metrics.new_users_plot(metrics)).attributes)["aria-label"]
+    assert described == (
+        "nDCG@10 by events of a new user: 1: popularity 0.1000 [0.0900, 0.1100], full model 0.2000 [0.1900, 0.2100]; "
+        "3: popularity 0.1000 [0.0900, 0.1100], full model 0.3000 [0.2900, 0.3100]; "
+        "10: popularity 0.1000 [0.0900, 0.1100], full model 0.4000 [0.3900, 0.4100]"
+    )
+    assert "<h2>New users</h2>" in render(dataclasses.replace(facts, metrics=metrics))
+    assert "<h2>New users</h2>" not in render(facts)
+
+
+def test_cold_items_among_all_have_a_table_of_what_was_measured(facts):
+    metrics = pd.concat([metric_table(full=0.3), metric_table(full=0.1).assign(slice="cold_among_all")])
+    hits = metric_table(full=0.2).assign(metric="precision")
+    tables = [(t.title, t.metrics) for t in report.metric_tables(pd.concat([metrics, hits]))]
+    assert tables == [("All items", ["ndcg", "precision"]), ("Cold items, found among all", ["ndcg"])]
 
 
 def test_what_does_not_ask_for_the_choice_has_tables_of_its_own(facts):

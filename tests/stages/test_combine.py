@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
+from recspark.data.catalogue import write_catalogue
 from recspark.data.splits import Provided
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.item_based import ease
-from recspark.stages import combine
+from recspark.stages import combine, new_users
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.combine import CombineConfig
 from recspark.stages.combined_alone import IdsAlone
@@ -20,7 +22,7 @@ from recspark.stages.embed import EmbedConfig
 from recspark.stages.factorize import FactorizeConfig
 from recspark.stages.list_vectors import list_vectors
 from recspark.stages.tune import TuneConfig
-from recspark.tables import COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS, INTERACTIONS, ITEM_VECTORS
+from recspark.tables import COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS, INTERACTIONS, ITEM_VECTORS, USER_VECTORS
 from tests import ring_world
 
 
@@ -156,3 +158,17 @@ def test_nobody_to_choose_on_is_said(spark: SparkSession, lake: Lake):
     ring_world.put(lake, INTERACTIONS, one)
     with pytest.raises(UserError, match="combine: nobody to choose on"):
         combine.run(spark, lake, settings())
+
+
+def test_a_users_history_folded_in_anew_gives_the_vector_that_combine_gave(
+    spark: SparkSession, combined: Lake, tmp_path: Path
+):
+    """As if user 5 were new: what items say of each other comes from the items' combined vectors."""
+    full = combined.read(spark, COMBINED_ITEM_VECTORS).select("item_id", F.col("vector").alias("full"))
+    log, items = combined.read(spark, INTERACTIONS), combined.read(spark, ITEM_VECTORS)
+    night = new_users.Night(
+        log, items, {}, write_catalogue(full, str(tmp_path)), FactorizeConfig(), ring_world.USERS, popularity=False
+    )
+    folded = combined.read(spark, USER_VECTORS).where("user_id = 5").select("user_id", "vector")
+    (made,) = new_users.combined(night, combined, log, folded, 42, str(tmp_path)).collect()
+    np.testing.assert_array_equal(made.vector, vectors(spark, combined)[0][5])

@@ -1,0 +1,136 @@
+"""How good the lists are for users whom nobody has learned from, after their first events, without training. Used by evaluate.
+
+New users have test events and nothing in train, valid or history: on a temporal split, those who came after the cut. Their first
+events are folded in as any history is, and what they took later is to be found. All are judged after 1, 3 and 10 events (or as
+`evaluate.new_users` says): the same users, the same relevant items, the same items that are not listed again, which are those of
+the first 10. So the rows differ in nothing but how much was known.
+
+A user after n events is a user of its own to the code below, by a name that says n; the bootstrap's weights go by the true one.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recspark.data.blocks import keep
+from recspark.data.catalogue import Catalogue, write_catalogue
+from recspark.data.matrices import write_matrix
+from recspark.data.new_users import after_each, each_count, had_and_new, placed_events
+from recspark.lake import Lake
+from recspark.models.factors import FactorSettings
+from recspark.retrieval.combination import Choice
+from recspark.stages.combine import user_vectors
+from recspark.stages.combined_world import World
+from recspark.stages.judge import Evaluation, Trial, judge_lists
+from recspark.stages.judged_lists import ranked_lists
+from recspark.stages.judged_models import Model, history_folding
+from recspark.stages.judged_rows import comparison_rows, metric_rows
+from recspark.stages.list_vectors import CHOICE
+from recspark.stages.lists import blocks_for
+from recspark.tables import COMBINED_USER_VECTORS
+
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+logger = logging.getLogger("recspark")
+
+
+@dataclass(frozen=True)
+class Night:
+    """What evaluate has at hand.
+
+    items: (item_id, vector, interactions, exposure), what the full model folds in over; texts: by the models' names, likewise.
+    catalogue: of evaluate, with a column for each model; train_users: how many there are. popularity: whether it is among the baselines.
+    """
+
+    interactions: DataFrame
+    items: DataFrame
+    texts: dict[str, DataFrame]
+    catalogue: Catalogue
+    solve: FactorSettings
+    train_users: int
+    popularity: bool
+
+
+def judge_new_users(night: Night, lake: Lake, config: "Deployment", scratch: str) -> tuple[list[tuple], list[tuple]]:
+    """Rows of the tables metrics and comparisons; none where nobody is new, which the log says, or nobody asked."""
+    settings, counts = config.evaluate, config.evaluate.new_users
+    if not counts:
+        return [], []
+    placed = keep(placed_events(night.interactions, night.items, counts[-1], config.seed), f"{scratch}/placed")
+    had, new = had_and_new(placed, night.interactions, counts[-1])
+    truth = keep(truth_of(new, night.catalogue, counts, config.seed), f"{scratch}/truth")
+    judged = truth.select("user_id").distinct()
+    repeated = judged.count()
+    if not repeated:
+        logger.info(
+            "new users: nobody to judge; no user without an event in train, valid and history has more than %d test events, one of the "
+            "later with a new item",
+            counts[-1],
+        )
+        return [], []
+    logger.info("%s", readable(repeated // len(counts), config))
+    models = models_of(night, lake, config, after_each(placed, counts), judged, scratch)
+    trials = tuple(Trial(model.name, "all") for model in models)
+    seen = each_count(positions_of(had, night.catalogue), counts).withColumn("again", F.lit(False)).drop("history")
+    blocks, longest = blocks_for(repeated, settings), settings.ks[-1]
+    lists = ranked_lists(models, trials, {}, judged, None, seen, night.catalogue, blocks, longest, settings)
+    evaluation = Evaluation(
+        trials, night.catalogue, settings.ks, settings.replicates, night.train_users, new_users=counts
+    )
+    verdicts = judge_lists(lists, truth, evaluation, blocks)
+    return metric_rows(evaluation, verdicts), comparison_rows(evaluation, verdicts)
+
+
+def truth_of(new: DataFrame, catalogue: Catalogue, counts: tuple[int, ...], seed: int) -> DataFrame:
+    """What `judge_lists` takes: each user once for each count, under the same hash. Tastes, which nobody asks for here, are 0."""
+    hashed = positions_of(new, catalogue).withColumn("hash", F.xxhash64(F.lit(seed), "user_id"))
+    return each_count(hashed, counts).select("user_id", "hash", "history", F.lit(0.0).alias("taste"), "position")
+
+
+def positions_of(pairs: DataFrame, catalogue: Catalogue) -> DataFrame:
+    """(user_id, position); items outside the catalogue drop out."""
+    return pairs.join(catalogue.positions(pairs.sparkSession), "item_id").select("user_id", "position")
+
+
+def models_of(
+    night: Night, lake: Lake, config: "Deployment", events: DataFrame, judged: DataFrame, scratch: str
+) -> list[Model]:
+    """Popularity, the texts alone, and the full model, in the order in which evaluate judges them; users folded in from these events."""
+    mine = events.join(judged, "user_id", "left_semi")
+    fold_in = history_folding(mine, night.solve, config.embed.blocks, scratch)
+    everyone = judged.withColumn("vector", F.array(F.lit(1.0).cast("float")))
+    models = [Model("popularity", everyone, ("knows_popularity",))] if night.popularity else []
+    for name, items in night.texts.items():
+        models.append(Model(name, keep(fold_in(items), f"{scratch}/{name}")))
+    folded = keep(fold_in(night.items), f"{scratch}/folded")
+    if config.combine:
+        folded = keep(combined(night, lake, mine, folded, config.seed, scratch), f"{scratch}/full")
+    return [*models, Model("full", folded)]
+
+
+def combined(night: Night, lake: Lake, events: DataFrame, folded: DataFrame, seed: int, scratch: str) -> DataFrame:
+    """(user_id, vector): the folded users as combine would combine them tonight.
+
+    What each item says of the others is read back from the second half of the items' combined vectors; the diagonal there is what
+    combine lists a user's own items by again, and no part of it.
+    """
+    choice = Choice(**lake.manifest(COMBINED_USER_VECTORS)[CHOICE])
+    factors = write_catalogue(night.items.select("item_id", "vector"), scratch)
+    similar = np.array(night.catalogue.array("full")[:, -factors.items :].T)
+    np.fill_diagonal(similar, 0.0)
+    world = World(factors, folded, events, {choice.text_weight: write_matrix(similar, scratch)})
+    return user_vectors(world, folded, choice, seed)
+
+
+def readable(users: int, config: "Deployment") -> str:
+    """Who is judged, for people; and by what order, where the log has none."""
+    columns, counts = config.preprocess.interactions.columns, config.evaluate.new_users
+    after = ", ".join(map(str, counts))
+    said = f"new users: {users:,} with more than {counts[-1]} test events and nothing before, judged after {after}"
+    unordered = not (columns.timestamp or columns.order)
+    return said + ("; the log has no order of events, so a hash says which are the first" if unordered else "")
