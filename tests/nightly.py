@@ -104,6 +104,7 @@ def read(lake: Path, table: str, date: str = DATE) -> pd.DataFrame:
             "other",
             "slice",
             "metric",
+            "check",
             "k",
             "user_id",
             "item_id",

@@ -133,6 +133,7 @@ def test_each_job_by_spark_submit_on_executors_of_their_own_gives_the_same_table
         "candidates",
         "metrics",
         "comparisons",
+        "leakage",
     )
 
 

@@ -72,8 +72,8 @@ def write_world(
         USER_VECTORS: [(u, np.asarray(v, np.float32).tolist(), 1, "model") for u, v in users.items()],
         INTERACTIONS: [(u, i, order, None, None, 1.0, None, split) for order, (u, i, split) in enumerate(events)],
     }
-    if texts is not None:
-        frames[ITEMS] = [(i, text, text, f"text-{i}", [1], {}) for i, text in texts.items()]
+    named = {i: f"text {i}" for i in items} if texts is None else texts
+    frames[ITEMS] = [(i, text, text, f"text-{i}", [1], {}) for i, text in named.items()]
     if encoded is not None:
         vectors = {i: np.asarray(v, np.float32).tolist() for i, v in encoded.items()}
         frames[BASE_TEXT_VECTORS] = [(f"text-{i}", "base", v) for i, v in vectors.items()]

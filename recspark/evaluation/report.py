@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from recspark.evaluation import plots, verdict
+from recspark.evaluation import leaks, plots, verdict
 from recspark.evaluation.report_metrics import (
     METRIC_NAMES,
     beside_tables,
@@ -84,7 +84,7 @@ class Example:
 class ReportFacts:
     """All that the report tells.
 
-    metrics: the table METRICS, empty if nothing was evaluated. comparisons: the table COMPARISONS, may be empty.
+    metrics: the table METRICS, empty if nothing was evaluated. comparisons, leakage: the tables COMPARISONS and LEAKAGE, may be empty.
     training: the table TRAINING_LOG by epoch, may be empty.
     rejects: (source, reason, rows). tokens: tokens an item text has, at most `max_length` being read.
     """
@@ -95,6 +95,7 @@ class ReportFacts:
     retriever_version: str  # empty if the vectors name none
     metrics: pd.DataFrame
     comparisons: pd.DataFrame
+    leakage: pd.DataFrame
     training: pd.DataFrame
     lists: Lists
     examples: Sequence[Example]
@@ -122,6 +123,7 @@ def render(facts: ReportFacts) -> str:
         metric_tables=metric_tables(facts.metrics),
         beside_tables=beside_tables(facts.metrics),
         rating_tables=rating_tables(facts.metrics),
+        leaks=leaks.sentences(facts.leakage.itertuples(index=False)),
         metric_names=METRIC_NAMES,
         loss_plot=loss_plot(facts.training),
         score_plot=histogram_plot(facts.lists.scores, "score", "entries"),

@@ -8,7 +8,7 @@ test item counts if it is in the catalogue and the user has not had it before. O
 interaction) and cold (without one), both the relevant items and the items ranked are those of the slice; on
 cold_among_all, the relevant items are the cold ones, and all are ranked.
 
-`new_users` judges those whom nobody has learned from, too, after their first events, without training.
+`leakage` counts what of the test could have been known before (`evaluation/leaks.py`); `new_users` judges those whom nobody has learned from, too, after their first events, without training.
 
 Every two models of a slice are compared over the same users (`evaluation/comparison.py`), and every model's lists of all items are looked
 at by classes of users and items (`evaluation/slices.py`).
@@ -18,7 +18,7 @@ both, and the baseline `frozen`, are left out where the retriever was trained on
 """
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 from pyspark.sql import DataFrame, SparkSession
@@ -30,6 +30,7 @@ from recspark.data.labels import item_labels
 from recspark.errors import UserError
 from recspark.evaluation.baselines import LEARNED, Als, Baseline, Popularity, VectorBaseline, Vectors
 from recspark.evaluation.item_baselines import Ease, Frozen, ItemKnn, Sources, TfIdf
+from recspark.evaluation.leaks import told
 from recspark.evaluation.rating_errors import METRICS as ERRORS
 from recspark.lake import Lake, local_folder
 from recspark.models.retriever import load_head
@@ -39,6 +40,7 @@ from recspark.stages.judge import Evaluation, Trial, judge_lists
 from recspark.stages.judged_lists import published_lists, ranked_lists
 from recspark.stages.judged_models import (
     ENCODED,
+    ID_ALONE,
     Model,
     catalogue_columns,
     encoded_items,
@@ -50,21 +52,19 @@ from recspark.stages.judged_models import (
     truth_and_seen,
     with_likes,
 )
-from recspark.stages.judged_rows import comparison_rows, metric_rows, readable
+from recspark.stages.judged_rows import comparison_rows, metric_rows, readable, write_judged
+from recspark.stages.leakage import leakage_rows
 from recspark.stages.list_vectors import list_vectors
 from recspark.stages.lists import ListSettings, blocks_for
 from recspark.stages.new_users import Night, judge_new_users
-from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version, keep_metrics, vectors_version
+from recspark.stages.versions import borrowed_version
 from recspark.tables import (
-    COMPARISONS,
     INTERACTIONS,
     ITEM_VECTORS,
     ITEMS,
-    METRICS,
     PREDICTED_RATINGS,
     RATING_ITEM_FACTORS,
     USER_VECTORS,
-    Table,
 )
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ INPUTS = (
     "predicted_ratings",
     "reranked",
 )
-OUTPUTS = ("metrics", "comparisons")
-LEFT_OUT = "left_out"  # in the manifest of the metrics
+OUTPUTS = ("metrics", "comparisons", "leakage")
 logger = logging.getLogger("recspark")
 
 
@@ -102,6 +101,7 @@ class EvaluateConfig(ListSettings):
     new_users: tuple[int, ...] = Field(
         (1, 3, 10), description="events after which users that nobody has learned from are judged; empty: not at all"
     )
+    leakage: bool = Field(True, description="count what of the test could have been known before")
     baselines: tuple[Baseline, ...] = Field(
         (Popularity(), Als(), ItemKnn(), Ease(), TfIdf(), Frozen()),
         description="models that learn nothing from the texts",
@@ -129,9 +129,9 @@ class EvaluateConfig(ListSettings):
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read interactions, item_factors, item_vectors, user_vectors, candidates and, if configured, reranked; write metrics and comparisons.
+    """Read interactions, item_factors, item_vectors, user_vectors, candidates and, if configured, reranked; write metrics, comparisons and leakage.
 
-    Baselines may read items and base_text_vectors, too.
+    Baselines may read items and base_text_vectors, too, and leakage reads items.
 
     Raises UserError if there is no test row, nobody to judge, or a list to judge is shorter than the largest of `ks`;
     or if BM25 is asked for and bm25s is not installed.
@@ -148,7 +148,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     if interactions.where("split = 'test'").first() is None:
         if config.preprocess.allow_no_test:
             logger.info("no test rows, as preprocess.allow_no_test allows: there is nothing to evaluate")
-            write_metrics(spark, lake, [], [], {})
+            write_judged(spark, lake, [], [], [], {})
             return
         raise UserError(
             "evaluate: interactions has no row of split test; set preprocess.split so that some are held out"
@@ -206,15 +206,17 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         trials, catalogue, settings.ks, settings.replicates, train_users, starts, labels is not None
     )
     verdicts = judge_lists(lists, truth, evaluation, blocks)
-    texts = {name: trained[name].items for name in ("text_before",) if name in trained} | {"text_after": priors(items)}
+    texts = {name: folded.items for name, folded in trained.items() if name != ID_ALONE} | {"text_after": priors(items)}
     night = Night(interactions, items, texts, catalogue, solve, train_users, Popularity().kind in learned)
     new_rows, new_compared = judge_new_users(night, lake, config, f"{scratch}/new_users")
     rows, errors = metric_rows(evaluation, verdicts) + new_rows, rating_errors(spark, lake, config, blocks)
+    leaks = leakage_rows(interactions, items, lake.read(spark, ITEMS), config.seed) if settings.leakage else []
 
-
-    write_metrics(spark, lake, rows + errors, comparison_rows(evaluation, verdicts) + new_compared, left_out)
+    write_judged(spark, lake, rows + errors, comparison_rows(evaluation, verdicts) + new_compared, leaks, left_out)
     lake.clear_scratch("evaluate")
     logger.info("%s", readable(rows, settings.ks[0]))
+    if leaks:
+        logger.info("%s", told(leaks))
     if errors:
         logger.info("%s", readable(errors, 0, ERRORS, "errors of predicted ratings"))
 
@@ -234,25 +236,6 @@ def rating_errors(spark: SparkSession, lake: Lake, config: "Deployment", blocks:
         return []
     predicted, items = lake.read(spark, PREDICTED_RATINGS), lake.read(spark, RATING_ITEM_FACTORS)
     return rating_judge.judge_ratings(predicted, items, config.seed, config.evaluate.replicates, blocks)
-
-
-def write_metrics(
-    spark: SparkSession, lake: Lake, rows: list[tuple], compared: list[tuple], left_out: dict[str, str]
-) -> None:
-    """Both tables, and, for the registry, the metrics beside the version of the retriever that they judge.
-
-    left_out: baselines that could not be had, and why; in the manifest of the metrics.
-    """
-    version = vectors_version(lake, "evaluate")
-
-    def write(rows: list[tuple], table: Table, **about: Any) -> None:
-        frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in table.columns))
-        lake.write(frame.coalesce(1), table, **{RETRIEVER_VERSION: version}, **about)
-
-    write(rows, METRICS, **{LEFT_OUT: left_out})
-    write(compared, COMPARISONS)
-    if version is not None:
-        keep_metrics(lake, version, [dict(zip(METRICS.column_names, row, strict=True)) for row in rows])
 
 
 def require_lengths(settings: EvaluateConfig, top_k: int, items: int) -> None:

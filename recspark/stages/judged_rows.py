@@ -1,15 +1,23 @@
-"""What was judged, as rows of the tables metrics and comparisons, and as a table for people."""
+"""What was judged, as rows of the tables metrics and comparisons, as the tables themselves, and as a table for people."""
 
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
+from pyspark.sql import SparkSession
 
 from recspark.evaluation.bootstrap import ratios
 from recspark.evaluation.comparison import compare, holm
 from recspark.evaluation.metrics import coverage
 from recspark.evaluation.slices import WITHIN
+from recspark.lake import Lake
 from recspark.stages.judge import SHOWN, Evaluation, Verdict
+from recspark.stages.leakage import Row
+from recspark.stages.versions import RETRIEVER_VERSION, keep_metrics, vectors_version
+from recspark.tables import COMPARISONS, LEAKAGE, METRICS, Table
+
+LEFT_OUT = "left_out"  # in the manifest of the metrics
 
 
 def metric_rows(evaluation: Evaluation, verdicts: list[Verdict | None]) -> list[tuple]:
@@ -55,6 +63,31 @@ def comparison_rows(evaluation: Evaluation, verdicts: list[Verdict | None]) -> l
             for (metric, k), values in zip(evaluation.columns(name), numbers, strict=True):
                 rows.append((model, other, name, metric, k, *map(float, values), found.users))
     return rows
+
+
+def write_judged(
+    spark: SparkSession,
+    lake: Lake,
+    rows: list[tuple],
+    compared: list[tuple],
+    leaks: list[Row],
+    left_out: dict[str, str],
+) -> None:
+    """The tables, and, for the registry, the metrics beside the version of the retriever that they judge.
+
+    left_out: baselines that could not be had, and why; in the manifest of the metrics.
+    """
+    version = vectors_version(lake, "evaluate")
+
+    def write(rows: Sequence[tuple], table: Table, **about: Any) -> None:
+        frame = spark.createDataFrame(rows, ", ".join(f"{c.name} {c.type}" for c in table.columns))
+        lake.write(frame.coalesce(1), table, **{RETRIEVER_VERSION: version}, **about)
+
+    write(rows, METRICS, **{LEFT_OUT: left_out})
+    write(compared, COMPARISONS)
+    write(leaks, LEAKAGE)
+    if version is not None:
+        keep_metrics(lake, version, [dict(zip(METRICS.column_names, row, strict=True)) for row in rows])
 
 
 def readable(rows: list[tuple], k: int, metrics: Sequence[str] = SHOWN, title: str = "metrics") -> str:

@@ -36,6 +36,7 @@ INPUTS = (
     "training_log",
     "metrics",
     "comparisons",
+    "leakage",
     "rejects",
 )
 OUTPUTS = ("recommendations", "report")
@@ -67,7 +68,7 @@ class PublishConfig(Settings):
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Check the candidates, or the reranked lists if configured; write recommendations and the report.
 
-    Raises PublishRefused if a check fails, UserError if a table is missing. Metrics, comparisons, training log and rejects may
+    Raises PublishRefused if a check fails, UserError if a table is missing. Metrics, comparisons, leakage, training log and rejects may
     be missing: the report then goes without.
     """
     vectors = list_vectors(spark, lake, config)

@@ -22,6 +22,7 @@ from recspark.tables import (
     INTERACTIONS,
     ITEM_VECTORS,
     ITEMS,
+    LEAKAGE,
     METRICS,
     RECOMMENDATIONS,
     REJECTS,
@@ -40,7 +41,7 @@ PACKAGES = ("pyspark", "pyarrow", "numpy", "pandas", "torch", "transformers", "h
 
 
 def collect_facts(spark: SparkSession, lake: Lake, config: "Deployment", published: DataFrame) -> ReportFacts:
-    """What the report of this run date tells. Tables that may be missing (metrics, comparisons, training log, rejects) count as empty."""
+    """What the report of this run date tells. Tables that may be missing (metrics, comparisons, leakage, training log, rejects) count as empty."""
     items, vectors, interactions = (lake.read(spark, table) for table in (ITEMS, ITEM_VECTORS, INTERACTIONS))
     tokens = {
         int(r["tokens"]): int(r["count"]) for r in items.groupBy(F.size("token_ids").alias("tokens")).count().collect()
@@ -53,6 +54,7 @@ def collect_facts(spark: SparkSession, lake: Lake, config: "Deployment", publish
         retriever_version=lake.manifest(RECOMMENDATIONS).get(RETRIEVER_VERSION) or "",
         metrics=small_table(spark, lake, METRICS),
         comparisons=small_table(spark, lake, COMPARISONS),
+        leakage=small_table(spark, lake, LEAKAGE),
         training=training_log(spark, lake).sort_values("epoch"),
         lists=describe_lists(published, items, vectors),
         examples=examples(published, interactions, items, config.publish.example_users),

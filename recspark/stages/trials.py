@@ -110,6 +110,7 @@ def trial_settings(lake: Lake, config: "Deployment") -> dict[str, Any]:
         "id_alone": False,
         "slices": False,
         "new_users": [],
+        "leakage": False,
         "calibrate": None,
     }
     raw["embed"]["retriever"] = TONIGHT

@@ -5,7 +5,16 @@
 
 from recspark.tables.contract import ONE_MODEL, Column, Table, check, is_id_type
 from recspark.tables.data import INTERACTIONS, ITEMS, REJECTS, SPLITS, USERS
-from recspark.tables.lists import CANDIDATES, COMPARISONS, METRICS, RECOMMENDATIONS, RERANKED, SEARCH_RESULTS, TRIALS
+from recspark.tables.lists import (
+    CANDIDATES,
+    COMPARISONS,
+    LEAKAGE,
+    METRICS,
+    RECOMMENDATIONS,
+    RERANKED,
+    SEARCH_RESULTS,
+    TRIALS,
+)
 from recspark.tables.training import (
     PAIR_EXAMPLES,
     PAIR_ITEMS,
@@ -62,6 +71,7 @@ TABLES = {
         SEARCH_RESULTS,
         METRICS,
         COMPARISONS,
+        LEAKAGE,
         TRIALS,
     )
 }
@@ -74,6 +84,7 @@ __all__ = [
     "ITEMS",
     "ITEM_FACTORS",
     "ITEM_VECTORS",
+    "LEAKAGE",
     "METRICS",
     "ONE_MODEL",
     "PAIR_EXAMPLES",

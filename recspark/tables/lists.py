@@ -98,6 +98,26 @@ COMPARISONS = Table(
     ),
     key=("model", "other", "slice", "metric", "k"),
 )
+LEAKAGE = Table(
+    "leakage",
+    "The evaluation: what of the test could have been known before. Facts to read the metrics by; docs/evaluation.md says what each means.",
+    (
+        Column(
+            "check",
+            "string",
+            "train_after_test (where there are times), pairs_in_both, cold_with_a_warm_text, texts_that_name_a_user",
+        ),
+        Column("rows", "bigint", "train events; pairs of a user and an item; items; items"),
+        Column(
+            "share",
+            "double",
+            "of the train events with a time; the test's pairs; the cold items; all items. Null where there is none, or no id to look for",
+            nullable=True,
+        ),
+        Column("example", "string", "one of the rows, in words", nullable=True),
+    ),
+    key=("check",),
+)
 TRIALS = Table(
     "trials",
     "The stage tune: what was tried, and what became of it.",

@@ -9,6 +9,7 @@ import pytest
 
 from recspark.evaluation import plots, report, report_metrics, verdict
 from recspark.evaluation.report import Entry, Example, Histogram, Lists, ReportFacts, StageRecord, render
+from recspark.tables import LEAKAGE
 from tests.evaluation.metric_tables import NOT_COMPARED, metric_table
 
 BAD = "<script>alert(1)</script> \"quoted\" & 'single' $x$ 🎬 שלום"
@@ -51,6 +52,7 @@ def facts() -> ReportFacts:
         retriever_version=BAD,
         metrics=pd.concat([metrics, odd]),
         comparisons=NOT_COMPARED,
+        leakage=pd.DataFrame([("pairs_in_both", 1200, 0.25, BAD)], columns=LEAKAGE.column_names),
         training=training,
         lists=Lists(1200, 3600, 50, 25, 10, 5, 36, [(BAD, 600)], histogram),
         examples=[Example(BAD, 12, [Entry(BAD, BAD)], [Entry(BAD, "0.123", True)])],
@@ -86,9 +88,9 @@ def test_bad_text_is_shown_as_text_wherever_it_stands(facts):
     html = render(facts)
     page = Page(html)
     assert "script" not in page.elements
-    # user, two titles and a note, most shown, reject, stage, two tables' names, version and model hash, settings, a version's two
-    assert page.text.count("<script>alert(1)</script>") == 14
-    assert page.text.count("🎬 שלום") == 14
+    # user, two titles and a note, most shown, reject, stage, two tables' names, version and model hash, settings, a version's two, a leak
+    assert page.text.count("<script>alert(1)</script>") == 15
+    assert page.text.count("🎬 שלום") == 15
     assert page.text.count(BAD_MODEL) == 2  # in a plot and in a table
     assert not [name for name, _ in page.attributes if name.startswith("on")]
 
@@ -125,6 +127,7 @@ def test_numbers_are_where_they_belong(facts):
     assert "10.0%are among someone's first 10" in text
     assert "1.0%of all entries are cold items" in text
     assert "1 text reaches the limit of 32 tokens" in text
+    assert "1,200 (25.0%) pairs of a user and an item of the test stand in train, too" in text
     assert re.search(r"1 ?0\.40000 ?0\.30000 ?9 ?1 min 15 s ?kept", text)
     assert re.search("0.3000 ?0.290 – 0.310", text)
 
@@ -133,6 +136,7 @@ def test_empty_night_still_makes_a_page(facts):
     nothing = dataclasses.replace(
         facts,
         metrics=facts.metrics.iloc[:0],
+        leakage=facts.leakage.iloc[:0],
         training=facts.training.iloc[:0],
         lists=EMPTY,
         examples=[],
@@ -143,6 +147,7 @@ def test_empty_night_still_makes_a_page(facts):
     )
     text = Page(render(nothing)).text
     assert "the stage evaluate did not run" in text
+    assert "could have been known" not in text
     assert "every raw row was usable" in text
 
 

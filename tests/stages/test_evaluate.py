@@ -12,7 +12,7 @@ from recspark.evaluation.slices import COLD_AMONG_ALL, ITEM_SLICES, USER_SLICES
 from recspark.stages import candidates, evaluate
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.evaluate import EvaluateConfig
-from recspark.tables import CANDIDATES, COMPARISONS, ITEMS, METRICS, RERANKED
+from recspark.tables import CANDIDATES, COMPARISONS, ITEMS, LEAKAGE, METRICS, RERANKED
 from tests.vector_world import new_lake, settings, table_frame, write_world
 
 FOLDED = ("train", "valid", "history")
@@ -203,6 +203,16 @@ def test_a_cold_item_is_easier_to_find_among_cold_ones_than_among_all(small):
     }
 
 
+def test_what_could_have_been_known_stands_in_the_table_leakage(spark, small):
+    """Of five pairs of the test one, user 1's with item 1, is in train; there are no times, and no id of six characters."""
+    rows = {r.check: (r.rows, r.share, r.example) for r in small[0].read(spark, LEAKAGE).collect()}
+    assert rows == {
+        "pairs_in_both": (1, 0.2, "user 1 and item 1"),
+        "cold_with_a_warm_text": (0, 0.0, None),
+        "texts_that_name_a_user": (0, None, None),
+    }
+
+
 def test_als_has_no_cold_row_and_coverage_no_interval(small):
     _, found = small
     assert {key[1] for key in found if key[0] == "als"} & {"all", "warm", "cold"} == {"all", "warm"}
@@ -263,7 +273,7 @@ def test_without_test_rows_on_purpose_there_are_no_metrics_and_no_error(spark, t
     deployment = settings(CandidatesConfig(top_k=2), EvaluateConfig(ks=(1,)))
     deployment.preprocess.allow_no_test = True
     evaluate.run(spark, lake, deployment)
-    assert (lake.read(spark, METRICS).count(), lake.read(spark, COMPARISONS).count()) == (0, 0)
+    assert [lake.read(spark, table).count() for table in (METRICS, COMPARISONS, LEAKAGE)] == [0, 0, 0]
 
 
 @pytest.fixture(scope="module")
