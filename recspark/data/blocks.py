@@ -232,7 +232,10 @@ def from_blocks(factors: DataFrame, index: DataFrame, id_column: str, size: int)
 
 
 def sum_matrices(frame: DataFrame, column: str, fan_in: int = FAN_IN) -> NDArray[np.float64]:
-    """Sum of a binary column of float64 matrices over the blocks, flat: by a tree, each node in the order of the blocks."""
+    """Sum of a binary column of float64 matrices over the blocks, flat: by a tree, each node in the order of the blocks.
+
+    Of no block it has no number.
+    """
 
     def add(piece: pd.DataFrame) -> pd.DataFrame:
         total = sum(np.frombuffer(m, np.float64) for m in piece.sort_values("block")["total"])
@@ -241,6 +244,8 @@ def sum_matrices(frame: DataFrame, column: str, fan_in: int = FAN_IN) -> NDArray
     level = frame.select("block", F.col(column).alias("total"))
     last = level.agg(F.max("block")).first()
     assert last is not None  # an aggregate without groups has one row
+    if last[0] is None:
+        return np.empty(0)
     count = int(last[0]) + 1
     while count > fan_in:
         parents = level.withColumn("parent", F.floor(F.col("block") / fan_in).cast("int"))

@@ -75,9 +75,10 @@ def gram_of(factors: DataFrame, size: int) -> NDArray[np.float64]:
 
 
 def gram_of_blocks(factors: DataFrame, size: int) -> NDArray[np.float64]:
-    """(size, size) Gram matrix of all rows of factor blocks."""
+    """(size, size) Gram matrix of all rows of factor blocks; zeros where there is no block."""
     grams = map_blocks(factors, lambda row: gram_bytes(unpack(row.matrix, size)))
-    return sum_matrices(grams, "matrix").reshape(size, size)
+    total = sum_matrices(grams, "matrix")
+    return total.reshape(size, size) if total.size else np.zeros((size, size))
 
 
 def exposed(side: Side) -> float:
@@ -125,7 +126,8 @@ def fold_in(
     """(user_id, vector) by one solve over each user's history, given (item_id, vector, interactions, exposure); no training.
 
     As in the factorization, the Gram matrix runs over the items with training interactions, each by its exposure: that
-    somebody has not met what nobody has met yet says nothing. Pairs of items without a vector are left out.
+    somebody has not met what nobody has met yet says nothing; where nobody has met any, what a user had is all there is.
+    Pairs of items without a vector are left out.
     """
     size = settings.embedding_size
     links = Links(pairs, item_vectors, blocks, scratch)
@@ -134,6 +136,7 @@ def fold_in(
     root = F.transform("vector", lambda value: value * F.sqrt("exposure"))
     met_index = links.item_index.join(met.select(F.col("item_id").alias("id")), "id", "left_semi")
     gram = gram_of_blocks(to_blocks(met.withColumn("vector", root), met_index, "item_id"), size)
-    others = met.agg(exact_sum("exposure").alias("others")).first()
-    solved = solve_side(links.users, item_blocks, gram, others["others"] if others else 0.0, settings)
+    others = met.agg(F.coalesce(exact_sum("exposure"), F.lit(0.0)).alias("others")).first()
+    assert others is not None  # an aggregate without groups has one row
+    solved = solve_side(links.users, item_blocks, gram, others["others"], settings)
     return from_blocks(solved.select("block", "matrix"), links.user_index, "user_id", size)
