@@ -83,8 +83,8 @@ def with_loss_weight(targets: DataFrame, exponent: float) -> DataFrame:
 def lay_out(examples: DataFrame, held_out: float, batch_size: int, shards: int, seed: int) -> DataFrame:
     """(item_id, part, batch, batch_size, slot, shard) for examples of (item_id, token_ids).
 
-    part: `valid` for a share `held_out` of the items, drawn by a hash of the id. batch: items in the order of their length,
-    cut into steps of equal size (give or take one item).
+    part: `valid` for a share `held_out` of the items, drawn by a hash of the id; none if that leaves either part fewer than
+    there are shards. batch: items in the order of their length, cut into steps of equal size (give or take one item).
     """
     uniform = F.pmod(F.xxhash64(F.lit(seed), F.col("item_id").cast("string")), F.lit(1_000_000)) / 1_000_000
     parted = examples.select(
@@ -96,10 +96,15 @@ def lay_out(examples: DataFrame, held_out: float, batch_size: int, shards: int, 
 
 
 def deal(examples: DataFrame, name: str, batch_size: int, shards: int, seed: int) -> DataFrame:
-    """(name, part, batch, batch_size, slot, shard) for examples of (name, part, length); `name` is the column with their id."""
+    """(name, part, batch, batch_size, slot, shard) for examples of (name, part, length); `name` is the column with their id.
+
+    All learn, and none is held out, where a part has too few for every shard to have one.
+    """
     key = F.xxhash64(F.lit(seed + 1), F.col(name).cast("string"))
     keyed = examples.select(name, "length", key.alias("key"), "part")
     counts = {row["part"]: row["count"] for row in keyed.groupBy("part").count().collect()}
+    if min(counts.values(), default=shards) < shards:
+        keyed, counts = keyed.withColumn("part", F.lit("train")), {"train": sum(counts.values())}
     ordered = keyed.orderBy("part", "length", "key", name)
     schema = ordered.schema.add("position", "long")
     numbered = ordered.rdd.zipWithIndex().map(lambda pair: (*pair[0], pair[1])).toDF(schema)

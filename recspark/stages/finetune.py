@@ -146,7 +146,8 @@ def training_examples(spark: SparkSession, lake: Lake, config: "Deployment", fac
     targets = with_loss_weight(keep(targets, lake.scratch("finetune/targets")), settings.objective.weight_exponent)
     if (count := targets.count()) < 2 * settings.num_processes:
         raise UserError(
-            f"finetune: {count} items have training interactions, too few for {settings.num_processes} ranks"
+            f"finetune: {count} items have training interactions, too few for {settings.num_processes} ranks, which need two each; "
+            "set finetune.num_processes lower, or preprocess.split so that more items are in train"
         )
     met = items.join(targets, "item_id", "left_semi")
     layout = lay_out(met, settings.validation_fraction, settings.batch_size, settings.num_processes, config.seed)
