@@ -221,6 +221,17 @@ def require_few_rejects(judged: dict[str, DataFrame], tallies: Sequence[Tally], 
         raise UserError("\n".join([*reports, advice]))
 
 
+def require_some_left(tallies: Sequence[Tally]) -> None:
+    """UserError for a source that nothing is left of: a bound of 1 allows that, but there would be nothing to work on."""
+    for count in tallies:
+        if count.rejected == count.rows:
+            reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in count.rejects.items())
+            raise UserError(
+                f"preprocess.{count.source}: all {count.rows:,} rows are rejected ({reasons}), which preprocess.max_reject_fraction "
+                "allows, and nothing is left; mend the data, or what the configuration says of its columns"
+            )
+
+
 def shown(row: str, most: int = 200) -> str:
     """A row for an error message."""
     return row if len(row) <= most else f"{row[:most]}…"

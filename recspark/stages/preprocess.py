@@ -162,6 +162,9 @@ def count_rejects(lake: Lake, settings: PreprocessConfig, judged: Judged) -> dic
             f" ({reasons})" if reasons else "",
         )
     cleaning.require_few_rejects(judged.by_source, tallies, settings.max_reject_fraction)
+    cleaning.require_some_left(
+        [count for count in tallies if count.source != "users"]
+    )  # who they are, interactions tell
     return {count.source: count.rows - count.rejected for count in tallies}
 
 
@@ -180,8 +183,6 @@ def choose_events(clean: DataFrame, settings: PreprocessConfig, keep: Keep) -> D
     Raises UserError if nothing is left.
     """
     distinct = keep(deduplicate(clean, settings.duplicates))
-    if distinct.isEmpty():
-        raise UserError("preprocess.interactions: every row was rejected; see preprocess.max_reject_fraction")
     return keep(k_core(distinct, settings.min_user_interactions, settings.min_item_interactions))
 
 
