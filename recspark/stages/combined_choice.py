@@ -14,7 +14,7 @@ from recspark.data.catalogue import Catalogue, vectors_of
 from recspark.data.splits import uniform
 from recspark.errors import UserError
 from recspark.retrieval.combination import Again, Choice, Crowd, own_weight
-from recspark.stages.combined_world import World, with_histories
+from recspark.stages.combined_world import NOBODY, World, with_histories
 from recspark.stages.lists import NEVER_AGAIN, over_blocks, seen_positions, seen_rows
 from recspark.stages.reranking import arrays_of
 
@@ -99,10 +99,7 @@ def measured(world: World, users: DataFrame, choices: list[Choice], settings: "C
     parts = over_blocks(users, seen, blocks, gains, GAINED).collect()
     asked = sum(part["users"] for part in parts if part["number"] == 0)
     if not asked:
-        raise UserError(
-            "combine: nobody to choose on: no user has something to recommend from and, held out, something to find; set "
-            "preprocess.split so that valid rows or a test can be drawn, or leave out the section combine"
-        )
+        raise UserError(NOBODY)
     gained = [math.fsum(p["gained"] for p in parts if p["number"] == n) / asked for n in range(len(choices))]
     return dict(zip(choices, gained, strict=True))
 

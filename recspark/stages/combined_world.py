@@ -13,6 +13,7 @@ from recspark.data.catalogue import Catalogue, write_catalogue
 from recspark.data.item_counts import item_counts
 from recspark.data.matrices import Matrix, write_matrix
 from recspark.data.next_event import item_histories
+from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.models.item_based import EaseSettings, ease, text_gram, word_weights
 from recspark.models.retriever import load_head
@@ -24,6 +25,11 @@ from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USE
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
+
+NOBODY = (
+    "combine: nobody to choose on: no user has something to recommend from and, held out, something to find; set "
+    "preprocess.split so that valid rows or a test can be drawn, or leave out the section combine"
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,8 @@ def validation_world(
 
     Valid rows are what nothing has learned from: the night's own world is the one without them. Where there are none, some train
     rows are drawn as the night's test was, and the factors and EASE learn once more from the others.
+
+    Raises UserError if that leaves nothing to learn from, or to choose on.
     """
     valid = night.events.where("split = 'valid'")
     scratch = lake.scratch("combine/validation")
@@ -93,6 +101,8 @@ def validation_world(
         before = replace(night, events=events, users=keep(users, f"{scratch}/user_vectors"))
         return before, valid.select("user_id", "item_id").distinct()
     drawn = keep(validation_interactions(night.events, config), f"{scratch}/interactions")
+    if {"train", "test"} - {row["split"] for row in drawn.select("split").distinct().collect()}:
+        raise UserError(NOBODY)
     events = drawn.where("split <> 'test'")
     catalogue, users = learned_again(spark, lake, config, events, scratch)
     world = World(catalogue, users, events, learner.learn(events, scratch))
