@@ -11,6 +11,7 @@ from types import ModuleType
 from pydantic import Field, model_validator
 
 from recspark.config import Settings
+from recspark.data.splits import Provided
 from recspark.evaluation.baselines import Popularity
 from recspark.models.encoder import PRETRAINED, EncoderConfig
 from recspark.models.language import Continued
@@ -138,6 +139,17 @@ class Deployment(Settings):
             raise ValueError(
                 "evaluate.baselines: popularity.half_life_days needs preprocess.interactions.columns.timestamp, the raw column of times; "
                 "or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validation_can_be_drawn(self) -> "Deployment":
+        split, columns = self.tune.validation, self.preprocess.interactions.columns
+        if isinstance(split, Provided):
+            raise ValueError("tune.validation is drawn from train rows, where a column cannot tell; use another kind")
+        if split and split.needs_order and not (columns.timestamp or columns.order):
+            raise ValueError(
+                f"tune.validation {split.kind} needs preprocess.interactions.columns.timestamp or .order; name one, or use kind random"
             )
         return self
 
