@@ -21,6 +21,7 @@ from recspark.retrieval.histories import history_matrix
 
 Floats = NDArray[np.floating]
 Again = Literal["nothing", "newest", "all"]  # what of a user's history may be listed again
+ROUNDING = 1e-6  # of the largest score: float32 sums of one and the same number differ by less
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ class Choice:
 
 
 def scale_of(scores_UM: Floats) -> Floats:
-    """(U,) 1 / standard deviation of each user's scores; 0 where they are all alike."""
+    """(U,) 1 / standard deviation of each user's scores; 0 where they are all alike, but for what rounding makes of them."""
     spread = scores_UM.std(axis=1, dtype=np.float64)
-    return np.where(spread > 1e-12, 1 / np.maximum(spread, 1e-12), 0.0).astype(np.float32)
+    least = np.maximum(ROUNDING * np.abs(scores_UM).max(axis=1), 1e-12)
+    return np.where(spread > least, 1 / np.maximum(spread, least), 0.0).astype(np.float32)
 
 
 def user_parts(

@@ -50,6 +50,8 @@ def test_each_model_counts_by_its_share_whatever_its_numbers_are():
 
 def test_scores_that_are_all_alike_weigh_nothing():
     np.testing.assert_array_equal(scale_of(np.array([[2.0, 2.0], [1.0, 3.0]])), [0, 1])
+    last_bit = np.nextafter(np.float32(0.7), np.float32(1))
+    np.testing.assert_array_equal(scale_of(np.array([[0.7, last_bit]], np.float32)), [0])
 
 
 def test_ndcg_counts_hits_by_place_and_nothing_that_cannot_be_listed():
