@@ -103,7 +103,7 @@ def deal(examples: DataFrame, name: str, batch_size: int, shards: int, seed: int
     key = F.xxhash64(F.lit(seed + 1), F.col(name).cast("string"))
     keyed = examples.select(name, "length", key.alias("key"), "part")
     counts = {row["part"]: row["count"] for row in keyed.groupBy("part").count().collect()}
-    if min(counts.values(), default=shards) < shards:
+    if counts.get("train", 0) < shards or counts.get("valid", shards) < shards:
         keyed, counts = keyed.withColumn("part", F.lit("train")), {"train": sum(counts.values())}
     ordered = keyed.orderBy("part", "length", "key", name)
     schema = ordered.schema.add("position", "long")
