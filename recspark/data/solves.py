@@ -54,9 +54,11 @@ def solve_side(
     def solve(block: int, rows: Rows, extra: bytes | None) -> pd.DataFrame:
         counts = rows.counts
         known = None if extra is None else unpack(extra, size)
-        solved = solve_rows(
-            rows, gram, row_penalty(counts, others * rows.exposure, settings), known, settings.unobserved_weight
+        penalty = row_penalty(counts, others * rows.exposure, settings)
+        penalty[counts == 0] = (
+            1.0  # these become their priors below; pulled by nothing, as of no others, they have no solve
         )
+        solved = solve_rows(rows, gram, penalty, known, settings.unobserved_weight)
         solved[counts == 0] = 0.0 if known is None else known[counts == 0]
         return pd.DataFrame(
             {
