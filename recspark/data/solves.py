@@ -55,9 +55,8 @@ def solve_side(
         counts = rows.counts
         known = None if extra is None else unpack(extra, size)
         penalty = row_penalty(counts, others * rows.exposure, settings)
-        penalty[counts == 0] = (
-            1.0  # these become their priors below; pulled by nothing, as of no others, they have no solve
-        )
+        # These become their priors below; pulled by nothing, as where there are no others, they would have no solve.
+        penalty[counts == 0] = 1.0
         solved = solve_rows(rows, gram, penalty, known, settings.unobserved_weight)
         solved[counts == 0] = 0.0 if known is None else known[counts == 0]
         return pd.DataFrame(

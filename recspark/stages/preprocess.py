@@ -162,9 +162,8 @@ def count_rejects(lake: Lake, settings: PreprocessConfig, judged: Judged) -> dic
             f" ({reasons})" if reasons else "",
         )
     cleaning.require_few_rejects(judged.by_source, tallies, settings.max_reject_fraction)
-    cleaning.require_some_left(
-        [count for count in tallies if count.source != "users"]
-    )  # who they are, interactions tell
+    # Not of users: who they are, the interactions tell.
+    cleaning.require_some_left([count for count in tallies if count.source != "users"])
     return {count.source: count.rows - count.rejected for count in tallies}
 
 
