@@ -14,6 +14,7 @@ from recspark.stages.embed import EmbedConfig
 from recspark.stages.feature_reranker import FeatureReranker
 from recspark.stages.rerank import RerankConfig
 from recspark.tables import (
+    BASE_TEXT_VECTORS,
     CANDIDATES,
     INTERACTIONS,
     ITEM_FACTORS,
@@ -67,6 +68,7 @@ def write_lake(path, valid: bool):
         USER_FACTORS: [(u, WALKED, taste[u]) for u in range(USERS)],
         ITEM_FACTORS: [(i, 8, 1.0, vector[i], vector[i]) for i in range(RING)],
         TEXT_VECTORS: [(f"text-{i}", retriever, vector[i]) for i in range(RING)],
+        BASE_TEXT_VECTORS: [(f"text-{i}", "base", vector[RING - 1 - i]) for i in range(RING)],
         ITEM_VECTORS: [(i, vector[i], vector[i], 8, 1.0, f"text-{i}", retriever) for i in range(RING)],
         USER_VECTORS: [(u, taste[u], WALKED, retriever) for u in taste],
         CANDIDATES: [(u, n, i, float(-n)) for u in taste for n, i in enumerate(lists[u], 1)],

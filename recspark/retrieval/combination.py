@@ -21,6 +21,7 @@ from recspark.retrieval.histories import history_matrix
 
 Floats = NDArray[np.floating]
 Again = Literal["nothing", "newest", "all"]  # what of a user's history may be listed again
+Texts = Literal["none", "fine_tuned", "base"]  # under which encoder the texts stand in EASE, if they do
 ROUNDING = 1e-6  # of the largest score: float32 sums of one and the same number differ by less
 
 
@@ -28,14 +29,14 @@ ROUNDING = 1e-6  # of the largest score: float32 sums of one and the same number
 class Choice:
     """How the two go together.
 
-    share: of the item-based model, 0 to 1. decay: weight of an item of the history against the one after it. text_weight: as of
-    EASE. again: what of the history a user may get again; repeat: what having it says for it, in units of the largest |S_ij|
+    share: of the item-based model, 0 to 1. decay: weight of an item of the history against the one after it. texts: of EASE.
+    again: what of the history a user may get again; repeat: what having it says for it, in units of the largest |S_ij|
     of an item on average.
     """
 
     share: float = 0.3
     decay: float = 1.0
-    text_weight: float = 1.0
+    texts: Texts = "none"
     again: Again = "nothing"
     repeat: float = 0.0
 
@@ -97,7 +98,7 @@ class Crowd:
         self.barred = {"nothing": seen_UM | never_UM, "newest": (seen_UM & ~newest_UM) | never_UM, "all": never_UM}
         scores_UM = users_UK @ factors_MK.T
         self.factors_UM = scores_UM * scale_of(scores_UM)[:, None]
-        self.kept: tuple[tuple[float, float], Floats, csr_matrix] | None = None
+        self.kept: tuple[tuple[float, Texts], Floats, csr_matrix] | None = None
 
     def ndcg(self, choice: Choice, similar_MM: Floats, unit: float, k: int) -> Floats:
         """(U,) nDCG@k of each user. unit: `own_weight` of S."""
@@ -110,7 +111,7 @@ class Crowd:
 
     def item_based(self, choice: Choice, similar_MM: Floats) -> tuple[Floats, csr_matrix]:
         """(U, M) scaled scores of the item-based model, and the scaled history; of the last decay and texts they are kept."""
-        key = (choice.decay, choice.text_weight)
+        key = (choice.decay, choice.texts)
         if self.kept is None or self.kept[0] != key:
             had = history_matrix(self.histories, len(similar_MM), choice.decay)
             scores = had @ similar_MM

@@ -40,7 +40,7 @@ from recspark.tables import (
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-INPUTS = ("interactions", "items", "text_vectors", "item_vectors", "user_vectors")
+INPUTS = ("interactions", "items", "base_text_vectors", "text_vectors", "item_vectors", "user_vectors")
 OUTPUTS = ("combined_item_vectors", "combined_user_vectors")
 TRIED = "tried"  # in the manifests of both tables: the choices, with their nDCG
 USERS_PER_BLOCK = 512  # a user's scores over the whole catalogue are held at once
@@ -121,7 +121,7 @@ def item_vectors(catalogue: Catalogue, listed: Matrix, spark: SparkSession) -> D
 def user_vectors(night: World, users: DataFrame, chosen: Choice, seed: int) -> DataFrame:
     """(user_id, vector) of every user: see `retrieval.combination`."""
     # Scaled by what others say of an item, so without the diagonal, which is what having it says for itself.
-    catalogue, similar = night.catalogue, night.similar[chosen.text_weight]
+    catalogue, similar = night.catalogue, night.similar[chosen.texts]
     known = with_histories(users.select("user_id", "vector"), night.events, catalogue, seed)
 
     def combine(users: pa.Table, _: pa.Table) -> pa.Table:
@@ -151,5 +151,5 @@ def readable(chosen: Choice, tried: list[dict], k: int) -> str:
     }[chosen.again]
     return (
         f"  nDCG@{k} on what is held out: {best:.4f}, {shown}; taken: EASE's share {chosen.share:g}, decay {chosen.decay:g}, "
-        f"text weight {chosen.text_weight:g}, {repeat}"
+        f"texts {chosen.texts.replace('_', '-')}, {repeat}"
     )

@@ -8,10 +8,10 @@ from pyspark.sql import DataFrame, SparkSession
 from recspark.data import solves
 from recspark.data.catalogue import write_catalogue
 from recspark.data.item_counts import item_counts
-from recspark.data.matrices import write_matrix
+from recspark.data.matrices import Matrix, write_matrix
 from recspark.lake import Lake
 from recspark.models.item_based import ease
-from recspark.retrieval.combination import Choice
+from recspark.retrieval.combination import Choice, Texts
 from recspark.stages.combine import TRIED, item_vectors, user_vectors
 from recspark.stages.combined_world import World
 from recspark.stages.list_vectors import CHOICE
@@ -40,7 +40,7 @@ class IdsAlone:
         self.catalogue = write_catalogue(factors.select("item_id", "vector"), scratch)
         pairs = solves.interaction_pairs(interactions, solves.LEARNED).select("user_id", "item_id")
         counts = item_counts(pairs, self.catalogue, config.embed.blocks, scratch)
-        self.similar = {0.0: write_matrix(ease(counts, config.combine.ease.ridge), scratch)}
+        self.similar: dict[Texts, Matrix] = {"none": write_matrix(ease(counts, config.combine.ease.ridge), scratch)}
 
     def items(self) -> DataFrame:
         """(item_id, vector)"""
@@ -56,7 +56,7 @@ class IdsAlone:
 
 def without_texts(manifest: dict) -> Choice:
     """Of what combine tried, the best whose EASE reads no text; users get items again, or not, as they do from the full model."""
-    tried = [row for row in manifest[TRIED] if not row["text_weight"]]
+    tried = [row for row in manifest[TRIED] if row["texts"] == "none"]
     best = max(tried, key=lambda row: row["ndcg"])
     choice = Choice(**{name: best[name] for name in Choice.__dataclass_fields__})
     return replace(choice, again=manifest[CHOICE]["again"], repeat=manifest[CHOICE]["repeat"])

@@ -37,7 +37,7 @@ def choose(
 
     held_out: (user_id, item_id). By turns, until neither gains any more: the share, the decay and the texts together; and, where items may
     come again, the decay with what may and how much having it speaks for it. Ties go to what was tried first: the smaller share, the
-    slower decay, no text, nothing again.
+    slower decay, no text, then the fine-tuned encoder's; nothing again.
     """
     users = questions(world, held_out, settings, seed)
     may_come = {"filtered": (), "allowed": AGAIN, "chosen": ("nothing", *AGAIN)}[settings.seen]
@@ -52,7 +52,7 @@ def choose(
     while before < tried.get(chosen, 0.0):
         before = tried.get(chosen, 0.0)
         chosen = best(
-            [replace(chosen, share=s, decay=d, text_weight=t) for t in world.similar for d in DECAYS for s in SHARES]
+            [replace(chosen, share=s, decay=d, texts=t) for t in world.similar for d in DECAYS for s in SHARES]
         )
         if may_come:
             chosen = best(
@@ -83,12 +83,12 @@ def measured(world: World, users: DataFrame, choices: list[Choice], settings: "C
     Raises UserError if there is no user.
     """
     catalogue, matrices, k = world.catalogue, world.similar, settings.choose_at
-    units = {weight: own_weight(matrices[weight].read()) for weight in {c.text_weight for c in choices}}
+    units = {texts: own_weight(matrices[texts].read()) for texts in {c.texts for c in choices}}
 
     def gains(users: pa.Table, seen: pa.Table) -> pa.Table:
         crowd = crowd_of(users, seen, catalogue)
-        similar = {weight: matrices[weight].read() for weight in units}
-        totals = [float(crowd.ndcg(c, similar[c.text_weight], units[c.text_weight], k).sum()) for c in choices]
+        similar = {texts: matrices[texts].read() for texts in units}
+        totals = [float(crowd.ndcg(c, similar[c.texts], units[c.texts], k).sum()) for c in choices]
         numbers = np.arange(len(choices), dtype=np.int32)
         return pa.table({"number": numbers, "gained": totals, "users": np.full(len(choices), len(users))})
 

@@ -17,11 +17,11 @@ from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.models.item_based import EaseSettings, ease, text_gram, word_weights
 from recspark.models.retriever import load_head
-from recspark.retrieval.combination import Choice, own_weight
+from recspark.retrieval.combination import Choice, Texts, own_weight
 from recspark.stages.factorize import learn_items
 from recspark.stages.validation import validation_interactions
-from recspark.stages.versions import retriever_behind
-from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_VECTORS
+from recspark.stages.versions import borrowed_version, retriever_behind
+from recspark.tables import BASE_TEXT_VECTORS, INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_VECTORS, Table
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -35,16 +35,16 @@ NOBODY = (
 @dataclass(frozen=True)
 class World:
     """Factors of items (catalogue, `vector`) and users (user_id, vector), the events that they and EASE learned from, and EASE's S
-    by the weight of the texts in it."""
+    by the texts in it."""
 
     catalogue: Catalogue
     users: DataFrame
     events: DataFrame
-    similar: dict[float, Matrix]
+    similar: dict[Texts, Matrix]
 
     def listed(self, chosen: Choice, scratch: str) -> Matrix:
         """The chosen S, with what having an item says for itself on its diagonal."""
-        similar = np.array(self.similar[chosen.text_weight].read())
+        similar = np.array(self.similar[chosen.texts].read())
         if chosen.repeat:
             np.fill_diagonal(similar, chosen.repeat * own_weight(similar))
         return write_matrix(similar, scratch)
@@ -53,17 +53,23 @@ class World:
 class Learner:
     """EASE with and without the night's texts, learned from any events."""
 
-    def __init__(self, catalogue: Catalogue, texts: list[str], settings: EaseSettings, blocks: int):
-        """catalogue: with a column `text` of text vectors; texts: by position."""
+    def __init__(
+        self, catalogue: Catalogue, encoders: tuple[Texts, ...], texts: list[str], settings: EaseSettings, blocks: int
+    ):
+        """catalogue: with a column of text vectors for each of `encoders`, by its name; texts: by position."""
         self.catalogue, self.settings, self.blocks = catalogue, settings, blocks
-        self.texts_MM = text_gram(np.array(catalogue.array("text")), word_weights(texts))
+        self.encoders = encoders if settings.text_weight else ()
+        self.words_MV = word_weights(texts)
 
-    def learn(self, events: DataFrame, scratch: str) -> dict[float, Matrix]:
-        """S by the weight of the texts."""
+    def learn(self, events: DataFrame, scratch: str) -> dict[Texts, Matrix]:
+        """S by the texts in it."""
         pairs = solves.interaction_pairs(events, solves.LEARNED).select("user_id", "item_id")
-        counts = item_counts(pairs, self.catalogue, self.blocks, scratch)
-        weights = dict.fromkeys((0.0, self.settings.text_weight))
-        return {w: write_matrix(ease(counts, self.settings.ridge, self.texts_MM, w), scratch) for w in weights}
+        counts, settings = item_counts(pairs, self.catalogue, self.blocks, scratch), self.settings
+        similar: dict[Texts, Matrix] = {"none": write_matrix(ease(counts, settings.ridge), scratch)}
+        for encoder in self.encoders:
+            texts_MM = text_gram(np.array(self.catalogue.array(encoder)), self.words_MV)
+            similar[encoder] = write_matrix(ease(counts, settings.ridge, texts_MM, settings.text_weight), scratch)
+        return similar
 
 
 def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[World, Learner]:
@@ -71,11 +77,16 @@ def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[
     assert config.combine is not None
     scratch = lake.scratch("combine/night")
     items = lake.read(spark, ITEM_VECTORS)
-    text = lake.read(spark, TEXT_VECTORS).select("text_hash", F.col("vector").alias("text"))
-    columns = items.select("item_id", "vector", "text_hash").join(text, "text_hash").drop("text_hash")
-    catalogue = write_catalogue(columns, scratch)
+    tables: dict[Texts, Table] = {"fine_tuned": TEXT_VECTORS}
+    if borrowed_version(lake, "combine") is None:  # else nobody has read tonight's texts by the base encoder
+        tables["base"] = BASE_TEXT_VECTORS
+    columns = items.select("item_id", "vector", "text_hash")
+    for encoder, table in tables.items():
+        vectors = lake.read(spark, table).select("text_hash", F.col("vector").alias(encoder))
+        columns = columns.join(vectors, "text_hash")
+    catalogue = write_catalogue(columns.drop("text_hash"), scratch)
     texts = catalogue.in_order(lake.read(spark, ITEMS), "text", "")
-    learner = Learner(catalogue, texts, config.combine.ease, config.embed.blocks)
+    learner = Learner(catalogue, tuple(tables), texts, config.combine.ease, config.embed.blocks)
     events, users = lake.read(spark, INTERACTIONS), lake.read(spark, USER_VECTORS)
     return World(catalogue, users, events, learner.learn(events, scratch)), learner
 

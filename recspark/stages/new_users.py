@@ -123,7 +123,7 @@ def combined(night: Night, lake: Lake, events: DataFrame, folded: DataFrame, see
     factors = write_catalogue(night.items.select("item_id", "vector"), scratch)
     similar = np.array(night.catalogue.array("full")[:, -factors.items :].T)
     np.fill_diagonal(similar, 0.0)
-    world = World(factors, folded, events, {choice.text_weight: write_matrix(similar, scratch)})
+    world = World(factors, folded, events, {choice.texts: write_matrix(similar, scratch)})
     return user_vectors(world, folded, choice, seed)
 
 

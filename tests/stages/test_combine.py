@@ -59,7 +59,7 @@ def vectors(spark: SparkSession, lake: Lake) -> tuple[dict, dict]:
 def test_the_weights_are_chosen_on_valid_rows_and_one_product_is_the_weighted_sum(spark: SparkSession, combined: Lake):
     manifest = combined.manifest(COMBINED_USER_VECTORS)
     chosen, tried = manifest["choice"], {json.dumps(row): row["ndcg"] for row in manifest["tried"]}
-    assert len(tried) == 11 * 5 * 2
+    assert len(tried) == 11 * 5 * 3
     assert chosen["share"] >= 0.5  # the ring is in who had what together; the factors are random numbers
     assert max(tried.values()) == tried[json.dumps({**chosen, "ndcg": max(tried.values())})]
 
@@ -70,7 +70,7 @@ def test_the_weights_are_chosen_on_valid_rows_and_one_product_is_the_weighted_su
     for u, i, *_, split in ring_world.events(valid=True):
         if split == "train":
             had[u, i] = 1
-    if chosen["text_weight"] == 0:
+    if chosen["texts"] == "none":
         similar = ease(had.T @ had, 8.5)
         np.testing.assert_allclose(np.array([items[i][2:] for i in range(size)]).T, similar, atol=1e-6)
     factors = np.array([items[i][:2] for i in range(size)])
@@ -89,7 +89,7 @@ def test_without_texts_it_is_the_same_model_over_other_factors(spark: SparkSessi
     factors = spark.createDataFrame(list(own.items()), "item_id bigint, vector array<float>")
     log = combined.read(spark, INTERACTIONS)
     alone = IdsAlone(spark, combined, settings(), log, factors, str(tmp_path))
-    assert alone.choice.text_weight == 0
+    assert alone.choice.texts == "none"
     items = {r.item_id: np.array(r.vector) for r in alone.items().collect()}
     folded = spark.createDataFrame([(0, [1.0, 0.0])], "user_id bigint, vector array<float>")
     (user,) = alone.users(folded).collect()
