@@ -39,7 +39,8 @@ def write_matrix(matrix: NDArray[Any] | csr_matrix, scratch: str) -> Matrix:
     fs, base = pafs.FileSystem.from_uri(folder)
     fs.create_dir(base)
     if isinstance(matrix, np.ndarray):
-        arrays = {"dense": matrix}
+        # By rows: a product with a sparse matrix would copy any other layout whole.
+        arrays = {"dense": np.ascontiguousarray(matrix)}
     else:
         arrays = {part: getattr(matrix, part) for part in PARTS} | {"shape": np.array(matrix.shape)}
     for name, array in arrays.items():

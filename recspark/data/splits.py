@@ -167,7 +167,7 @@ def first_as_history(events: DataFrame, most: int, seed: int) -> DataFrame:
     if most == 0:
         return events
     user = Window.partitionBy("user_id")
-    oldest = F.row_number().over(user.orderBy("order_key", F.xxhash64(F.lit(seed), "item_id")))
+    oldest = F.row_number().over(user.orderBy("order_key", F.xxhash64(F.lit(seed), *events.columns)))
     earlier = F.count_if(F.col("split") != "test").over(user)
     placed = events.withColumn("place", oldest).withColumn("earlier", earlier)
     first = (F.col("earlier") == 0) & (F.col("place") <= most)

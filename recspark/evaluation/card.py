@@ -94,7 +94,7 @@ def nights(own: str, metrics: Metrics) -> list[str]:
         return ["It has not been evaluated."]
     first = own if own in measured else min(measured)
     frame = measured.pop(first)
-    k, users = verdict.main_k(frame), int(frame["users"].max())
+    k, users = verdict.main_k(frame), int(frame.loc[frame["slice"] == "all", "users"].max())
     parts = [f"The night of {first}: {users:,} users with something held out; means with 95 % bootstrap intervals."]
     parts.append(table(("model", "items", *(f"{m}@{k}" for m in SHOWN)), metric_rows(frame, k)))
     if measured:

@@ -39,7 +39,7 @@ def wordlike(character: str) -> bool:
 
 
 def told(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows of the table (check, rows, share, example) as one line for people."""
+    """Rows of the table (fact, rows, share, example) as one line for people."""
     return "leakage: " + "; ".join(said for said, _ in sentences(rows))
 
 

@@ -67,8 +67,9 @@ def inverse(gram_MM: Doubles) -> Doubles:
 
 
 def off_diagonal(precision_MM: Doubles) -> Floats:
-    """-P_ij / P_jj, and 0 where i is j."""
-    weights = (precision_MM / -np.diag(precision_MM)).astype(np.float32)
+    """-P_ij / P_jj, and 0 where i is j; computed in the memory of P."""
+    precision_MM /= -np.diag(precision_MM)
+    weights = precision_MM.astype(np.float32)
     np.fill_diagonal(weights, 0.0)
     return weights
 

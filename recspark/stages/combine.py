@@ -27,7 +27,7 @@ from recspark.retrieval.combination import Choice, user_parts
 from recspark.retrieval.histories import history_matrix
 from recspark.stages.combined_choice import Seen, choose
 from recspark.stages.combined_world import World, night_world, validation_world, with_histories
-from recspark.stages.list_vectors import CHOICE, COMBINATION
+from recspark.stages.list_vectors import CHOICE, COMBINATION, SEED
 from recspark.stages.lists import id_type, over_blocks
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
 from recspark.tables import (
@@ -74,7 +74,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     require_memory(items.count(), settings)
 
     night, learner = night_world(spark, lake, config)
-    chosen, tried = choose(*validation_world(night, learner, spark, lake, config), settings, config.seed)
+    chosen, tried = choose(
+        *validation_world(night, learner, spark, lake, config), settings, config.seed, lake.scratch("combine")
+    )
     log.info("%s", readable(chosen, tried, settings.choose_at))
     listed = night.listed(chosen, lake.scratch("combine"))
     version = vectors_version(lake, "combine")
@@ -82,6 +84,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         RETRIEVER_VERSION: version,
         COMBINATION: uuid.uuid4().hex,
         CHOICE: chosen.described(),
+        SEED: config.seed,
         TRIED: tried,
     }
     hashes = items.select("model_hash").first()

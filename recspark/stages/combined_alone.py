@@ -55,8 +55,9 @@ class IdsAlone:
 
 
 def without_texts(manifest: dict) -> Choice:
-    """Of what combine tried, the best whose EASE reads no text; users get items again, or not, as they do from the full model."""
+    """Of what combine tried, the best whose EASE reads no text among those by which users get items again as they do from the full model."""
     tried = [row for row in manifest[TRIED] if row["texts"] == "none"]
-    best = max(tried, key=lambda row: row["ndcg"])
-    choice = Choice(**{name: best[name] for name in Choice.__dataclass_fields__})
-    return replace(choice, again=manifest[CHOICE]["again"], repeat=manifest[CHOICE]["repeat"])
+    again = {name: manifest[CHOICE][name] for name in ("again", "repeat")}
+    alike = [row for row in tried if again.items() <= row.items()]
+    best = max(alike or tried, key=lambda row: row["ndcg"])
+    return replace(Choice(**{name: best[name] for name in Choice.__dataclass_fields__}), **again)

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, vectors_of
 from recspark.data.splits import uniform
 from recspark.errors import UserError
-from recspark.retrieval.combination import Again, Choice, Crowd, own_weight
+from recspark.retrieval.combination import Again, Choice, Crowd, Texts, own_weight
 from recspark.stages.combined_world import NOBODY, World, with_histories
-from recspark.stages.lists import NEVER_AGAIN, over_blocks, seen_positions, seen_rows
+from recspark.stages.lists import NEVER_AGAIN, SEEN_SPLITS, over_blocks, seen_positions, seen_rows
 from recspark.stages.reranking import arrays_of
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ USERS_PER_BLOCK = 256
 
 
 def choose(
-    world: World, held_out: DataFrame, settings: "CombineConfig", seed: int
+    world: World, held_out: DataFrame, settings: "CombineConfig", seed: int, scratch: str
 ) -> tuple[Choice, list[dict[str, Any]]]:
     """The best choice, and all that were tried, with their nDCG.
 
@@ -39,13 +40,14 @@ def choose(
     come again, the decay with what may and how much having it speaks for it. Ties go to what was tried first: the smaller share, the
     slower decay, no text, then the fine-tuned encoder's; nothing again.
     """
-    users = questions(world, held_out, settings, seed)
+    users = keep(questions(world, held_out, settings, seed), f"{scratch}/questions")
+    units = {texts: own_weight(matrix.read()) for texts, matrix in world.similar.items()}
     may_come = {"filtered": (), "allowed": AGAIN, "chosen": ("nothing", *AGAIN)}[settings.seen]
     tried: dict[Choice, float] = {}
 
     def best(options: list[Choice]) -> Choice:
         new = [choice for choice in dict.fromkeys(options) if choice not in tried]
-        tried.update(measured(world, users, new, settings) if new else {})
+        tried.update(measured(world, users, new, units, settings) if new else {})
         return max(options, key=lambda choice: tried[choice])
 
     chosen, before = Choice(again=may_come[0] if may_come else "nothing"), -1.0
@@ -69,25 +71,26 @@ def strengths(again: Again) -> tuple[float, ...]:
 def questions(world: World, held_out: DataFrame, settings: "CombineConfig", seed: int) -> DataFrame:
     """(user_id, vector, history, wanted): users who have a vector, a history and something held out, as many as are asked for."""
     placed = held_out.join(world.catalogue.positions(held_out.sparkSession), "item_id")
-    if settings.seen == "filtered":
-        placed = placed.join(seen_positions(world.events, world.catalogue), ["user_id", "position"], "left_anti")
+    never = SEEN_SPLITS if settings.seen == "filtered" else NEVER_AGAIN
+    placed = placed.join(seen_positions(world.events, world.catalogue, never), ["user_id", "position"], "left_anti")
     wanted = placed.groupBy("user_id").agg(F.sort_array(F.collect_set("position")).alias("wanted"))
     drawn = wanted.orderBy(uniform(seed, "combine", "user_id"), "user_id").limit(settings.choose_users)
     users = world.users.select("user_id", "vector").join(drawn, "user_id")
     return with_histories(users, world.events, world.catalogue, seed).where(F.size("history") > 0)
 
 
-def measured(world: World, users: DataFrame, choices: list[Choice], settings: "CombineConfig") -> dict[Choice, float]:
-    """nDCG of each choice, on average over the users.
+def measured(
+    world: World, users: DataFrame, choices: list[Choice], units: dict[Texts, float], settings: "CombineConfig"
+) -> dict[Choice, float]:
+    """nDCG of each choice, on average over the users. units: `own_weight` of S by the texts in it.
 
     Raises UserError if there is no user.
     """
     catalogue, matrices, k = world.catalogue, world.similar, settings.choose_at
-    units = {texts: own_weight(matrices[texts].read()) for texts in {c.texts for c in choices}}
 
     def gains(users: pa.Table, seen: pa.Table) -> pa.Table:
         crowd = crowd_of(users, seen, catalogue)
-        similar = {texts: matrices[texts].read() for texts in units}
+        similar = {texts: matrix.read() for texts, matrix in matrices.items()}
         totals = [float(crowd.ndcg(c, similar[c.texts], units[c.texts], k).sum()) for c in choices]
         numbers = np.arange(len(choices), dtype=np.int32)
         return pa.table({"number": numbers, "gained": totals, "users": np.full(len(choices), len(users))})

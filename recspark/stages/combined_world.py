@@ -54,21 +54,30 @@ class Learner:
     """EASE with and without the night's texts, learned from any events."""
 
     def __init__(
-        self, catalogue: Catalogue, encoders: tuple[Texts, ...], texts: list[str], settings: EaseSettings, blocks: int
+        self,
+        catalogue: Catalogue,
+        encoders: tuple[Texts, ...],
+        texts: list[str],
+        settings: EaseSettings,
+        blocks: int,
+        scratch: str,
     ):
-        """catalogue: with a column of text vectors for each of `encoders`, by its name; texts: by position."""
+        """catalogue: with a column of text vectors for each of `encoders`, by its name; texts: by position; scratch: for their products."""
         self.catalogue, self.settings, self.blocks = catalogue, settings, blocks
-        self.encoders = encoders if settings.text_weight else ()
-        self.words_MV = word_weights(texts)
+        words_MV = word_weights(texts)
+        self.texts = {
+            encoder: write_matrix(text_gram(np.array(catalogue.array(encoder)), words_MV), scratch)
+            for encoder in (encoders if settings.text_weight else ())
+        }
 
     def learn(self, events: DataFrame, scratch: str) -> dict[Texts, Matrix]:
         """S by the texts in it."""
         pairs = solves.interaction_pairs(events, solves.LEARNED).select("user_id", "item_id")
         counts, settings = item_counts(pairs, self.catalogue, self.blocks, scratch), self.settings
         similar: dict[Texts, Matrix] = {"none": write_matrix(ease(counts, settings.ridge), scratch)}
-        for encoder in self.encoders:
-            texts_MM = text_gram(np.array(self.catalogue.array(encoder)), self.words_MV)
-            similar[encoder] = write_matrix(ease(counts, settings.ridge, texts_MM, settings.text_weight), scratch)
+        for encoder, products in self.texts.items():
+            learned = ease(counts, settings.ridge, products.read(), settings.text_weight)
+            similar[encoder] = write_matrix(learned, scratch)
         return similar
 
 
@@ -86,7 +95,7 @@ def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[
         columns = columns.join(vectors, "text_hash")
     catalogue = write_catalogue(columns.drop("text_hash"), scratch)
     texts = catalogue.in_order(lake.read(spark, ITEMS), "text", "")
-    learner = Learner(catalogue, tuple(tables), texts, config.combine.ease, config.embed.blocks)
+    learner = Learner(catalogue, tuple(tables), texts, config.combine.ease, config.embed.blocks, scratch)
     events, users = lake.read(spark, INTERACTIONS), lake.read(spark, USER_VECTORS)
     return World(catalogue, users, events, learner.learn(events, scratch)), learner
 

@@ -14,7 +14,7 @@ SHORTEST_ID = 6  # a shorter one would be found in texts by chance
 SAMPLED_IDS = 10_000
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
-Row = tuple[str, int, float | None, str | None]  # check, rows, share, example
+Row = tuple[str, int, float | None, str | None]  # fact, rows, share, example
 
 
 def leakage_rows(interactions: DataFrame, items: DataFrame, texts: DataFrame, seed: int) -> list[Row]:

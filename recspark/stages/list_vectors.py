@@ -10,22 +10,22 @@ from recspark.data.next_event import newest_items
 from recspark.data.solves import FOLDED
 from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.retrieval.combination import Again
+from recspark.retrieval.combination import Again, Choice
 from recspark.stages.lists import NEVER_AGAIN, SEEN_SPLITS
 from recspark.tables import COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS, INTERACTIONS, ITEM_VECTORS, USER_VECTORS
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-# In the manifests of the combined vectors: what combine chose, and which run of it wrote them.
-CHOICE, COMBINATION = "choice", "combination"
+# In the manifests of the combined vectors: what combine chose, which run of it wrote them, and its seed.
+CHOICE, COMBINATION, SEED = "choice", "combination", "seed"
 
 
 @dataclass(frozen=True)
 class ListVectors:
     """items (item_id, vector, model_hash) and users (user_id, vector, model_hash); what a user may get again of what he had.
 
-    seed: of the night; it orders events of one moment.
+    seed: orders events of one moment.
     """
 
     items: DataFrame
@@ -70,4 +70,9 @@ def list_vectors(spark: SparkSession, lake: Lake, config: "Deployment") -> ListV
                 f"the combined vectors of run date {lake.run_date} were made from another {table.name} than is there now; "
                 "run again from combine"
             )
-    return ListVectors(items, users, manifests[0][CHOICE]["again"], config.seed)
+    about = manifests[0]
+    if about[CHOICE].keys() != Choice.__dataclass_fields__.keys() or SEED not in about:
+        raise UserError(
+            f"the combined vectors of run date {lake.run_date} were made by another release of recspark; run again from combine"
+        )
+    return ListVectors(items, users, about[CHOICE]["again"], about[SEED])

@@ -103,7 +103,7 @@ LEAKAGE = Table(
     "The evaluation: what of the test could have been known before. Facts to read the metrics by; docs/evaluation.md says what each means.",
     (
         Column(
-            "check",
+            "fact",
             "string",
             "train_after_test (where there are times), pairs_in_both, cold_with_a_warm_text, texts_that_name_a_user",
         ),
@@ -116,7 +116,7 @@ LEAKAGE = Table(
         ),
         Column("example", "string", "one of the rows, in words", nullable=True),
     ),
-    key=("check",),
+    key=("fact",),
 )
 TRIALS = Table(
     "trials",

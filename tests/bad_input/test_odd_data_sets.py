@@ -264,7 +264,7 @@ def test_events_of_one_moment_leave_no_test_by_time(world: World) -> None:
 # ---- so few that not every rank has one
 
 
-@pytest.mark.parametrize(("items", "held_out"), [(4, 0.001), (4, 0.999), (2, 0.5)])
+@pytest.mark.parametrize(("items", "held_out"), [(4, 0.001), (4, 0.999), (2, 0.5), (8, 0.06)])
 def test_where_a_rank_would_have_nothing_to_learn_or_hold_out_all_items_learn(
     spark: SparkSession, items: int, held_out: float
 ) -> None:

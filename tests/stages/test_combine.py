@@ -13,16 +13,25 @@ from recspark.data.catalogue import write_catalogue
 from recspark.data.splits import Provided
 from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.models.item_based import ease
+from recspark.models.item_based import ease, text_gram, word_weights
 from recspark.stages import combine, new_users
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.combine import CombineConfig
 from recspark.stages.combined_alone import IdsAlone
+from recspark.stages.combined_world import night_world
 from recspark.stages.embed import EmbedConfig
 from recspark.stages.factorize import FactorizeConfig
 from recspark.stages.list_vectors import list_vectors
 from recspark.stages.tune import TuneConfig
-from recspark.tables import COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS, INTERACTIONS, ITEM_VECTORS, USER_VECTORS
+from recspark.tables import (
+    BASE_TEXT_VECTORS,
+    COMBINED_ITEM_VECTORS,
+    COMBINED_USER_VECTORS,
+    INTERACTIONS,
+    ITEM_VECTORS,
+    TEXT_VECTORS,
+    USER_VECTORS,
+)
 from tests import ring_world
 
 
@@ -84,6 +93,21 @@ def test_the_weights_are_chosen_on_valid_rows_and_one_product_is_the_weighted_su
     assert (users[ring_world.NOBODY][2:] == 0).all()
 
 
+def test_the_texts_of_ease_are_those_of_the_encoder_it_names(spark: SparkSession, combined: Lake):
+    similar = night_world(spark, combined, settings())[0].similar
+    had = np.zeros((ring_world.USERS, ring_world.RING))
+    for u, i, *_, split in ring_world.events(valid=True):
+        if split == "train":
+            had[u, i] = 1
+    tables = {"fine_tuned": TEXT_VECTORS, "base": BASE_TEXT_VECTORS}
+    assert similar.keys() == {"none", *tables}
+    for name, table in tables.items():
+        vector = {r.text_hash: r.vector for r in combined.read(spark, table).collect()}
+        vectors = np.array([vector[f"text-{i}"] for i in range(ring_world.RING)], np.float32)
+        expected = ease(had.T @ had, 8.5, text_gram(vectors, word_weights([""] * len(vectors))), 1.0)
+        np.testing.assert_allclose(similar[name].read(), expected, atol=1e-6)
+
+
 def test_without_texts_it_is_the_same_model_over_other_factors(spark: SparkSession, combined: Lake, tmp_path: Path):
     own = {i: [float(i), 1.0] for i in range(ring_world.RING)}
     factors = spark.createDataFrame(list(own.items()), "item_id bigint, vector array<float>")
@@ -112,6 +136,12 @@ def test_a_second_run_writes_the_same_and_other_inputs_are_refused(spark: SparkS
 
     place = Path(combined.table_path(COMBINED_USER_VECTORS)) / "_manifest.json"
     written = place.read_text()
+    first = Path(combined.table_path(COMBINED_ITEM_VECTORS)) / "_manifest.json"
+    as_it_was = first.read_text()
+    first.write_text(json.dumps({**json.loads(as_it_was), "choice": {"share": 0.3, "repeat": None}}))
+    with pytest.raises(UserError, match="made by another release of recspark; run again from combine"):
+        list_vectors(spark, combined, settings())
+    first.write_text(as_it_was)
     place.write_text(json.dumps({**json.loads(written), "combination": "of a run that was cut short"}))
     with pytest.raises(UserError, match="of different runs, one of them cut short; run again from combine"):
         list_vectors(spark, combined, settings())
