@@ -151,7 +151,7 @@ def plot(name: str, protocol: Protocol, measured: list[dict]) -> Path:
     axes.barh([b[0] for b in bars], [b[1] for b in bars], color=[b[2] for b in bars])
     axes.bar_label(axes.containers[0], fmt="%.4f", padding=3, fontsize=8)
     axes.set_xlabel(f"{metric}@{k}" if k else metric)
-    axes.set_title(f"{protocol.title} (grey: published)", fontsize=10, loc="left")
+    axes.set_title(protocol.title + (" (grey: published)" if protocol.published else ""), fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12)
     path = ROOT / "docs" / "quality" / f"{name}.svg"
