@@ -66,7 +66,14 @@ class Night:
             "finetune": {"adaptation": {"kind": "frozen"}, "epochs": 1, "batch_size": 4, "warmup_steps": 1, **ranks},
             "embed": {"blocks": 1},
             "candidates": {"top_k": 1},
-            "evaluate": {"ks": [1], "replicates": 100, "slices": False, "id_alone": True, "baselines": baselines},
+            "evaluate": {
+                "ks": [1],
+                "replicates": 100,
+                "slices": False,
+                "id_alone": True,
+                "new_users": [],
+                "baselines": baselines,
+            },
             **sections,
         }
         self.lake = Lake(self.settings["lake"], RUN_DATE)

@@ -205,7 +205,7 @@ def test_a_cold_item_is_easier_to_find_among_cold_ones_than_among_all(small):
 
 def test_what_could_have_been_known_stands_in_the_table_leakage(spark, small):
     """Of five pairs of the test one, user 1's with item 1, is in train; there are no times, and no id of six characters."""
-    rows = {r.check: (r.rows, r.share, r.example) for r in small[0].read(spark, LEAKAGE).collect()}
+    rows = {r.fact: (r.rows, r.share, r.example) for r in small[0].read(spark, LEAKAGE).collect()}
     assert rows == {
         "pairs_in_both": (1, 0.2, "user 1 and item 1"),
         "cold_with_a_warm_text": (0, 0.0, None),
