@@ -30,6 +30,7 @@ from recspark.errors import UserError
 from recspark.lake import local_folder
 
 BATCH_ROWS = 65536
+BATCH_BYTES = 64 * 2**20  # of a batch of vectors; where they are long, a batch has fewer of them
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,18 @@ def numbered_batches(fs: pafs.FileSystem, base: str) -> Iterator[tuple[int, pa.R
     """(position of the first row, rows) over the sorted parts."""
     start = 0
     for part in sorted_parts(fs, base):
-        for batch in part.iter_batches(BATCH_ROWS):
+        about = part.metadata
+        row_bytes = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups)) / max(
+            about.num_rows, 1
+        )
+        for batch in part.iter_batches(rows_of(BATCH_BYTES, row_bytes)):
             yield start, batch
             start += len(batch)
+
+
+def rows_of(most: int, row_bytes: float) -> int:
+    """Rows of a batch of at most so many bytes; one at the least."""
+    return int(min(BATCH_ROWS, max(1, most // max(row_bytes, 1))))
 
 
 def append_rows(stream: Any, field: T.StructField, column: pa.Array, start: int, count: int) -> None:
@@ -126,6 +136,13 @@ def append_rows(stream: Any, field: T.StructField, column: pa.Array, start: int,
 def numbers_of(column: pa.Array) -> NDArray[Any]:
     """(rows,) of a column of numbers or booleans."""
     return column.to_numpy(zero_copy_only=False)
+
+
+def vector_column(rows_ND: NDArray[np.float32]) -> pa.ListArray:
+    """A column of lists, one a row, over the array's own memory."""
+    rows_ND = np.ascontiguousarray(rows_ND, np.float32)
+    ends = np.arange(len(rows_ND) + 1, dtype=np.int32) * rows_ND.shape[1]
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(rows_ND.reshape(-1)))
 
 
 def vectors_of(column: pa.Array | pa.ChunkedArray, name: str = "vector") -> NDArray[np.float32]:

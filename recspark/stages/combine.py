@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.config import Settings
-from recspark.data.catalogue import Catalogue, vectors_of
+from recspark.data.catalogue import Catalogue, rows_of, vector_column, vectors_of
 from recspark.data.matrices import Matrix
 from recspark.errors import UserError
 from recspark.lake import Lake
@@ -44,6 +44,7 @@ INPUTS = ("interactions", "items", "base_text_vectors", "text_vectors", "item_ve
 OUTPUTS = ("combined_item_vectors", "combined_user_vectors")
 TRIED = "tried"  # in the manifests of both tables: the choices, with their nDCG
 USERS_PER_BLOCK = 512  # a user's scores over the whole catalogue are held at once
+ITEM_BATCH_BYTES = 16 * 2**20  # of vectors as long as the catalogue that go to Spark at a time
 
 log = logging.getLogger("recspark")
 
@@ -111,10 +112,12 @@ def item_vectors(catalogue: Catalogue, listed: Matrix, spark: SparkSession) -> D
 
     def join(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         factors, similar = catalogue.array("vector"), listed.read()
+        most = rows_of(ITEM_BATCH_BYTES, 4 * (factors.shape[1] + len(similar)))
         for batch in batches:
-            places = batch.column("position").to_numpy()
-            rows = np.hstack([factors[places], similar[:, places].T])
-            yield pa.RecordBatch.from_arrays([batch.column("item_id"), pa.array(list(rows))], ["item_id", "vector"])
+            for part in (batch.slice(start, most) for start in range(0, len(batch), most)):
+                places = part.column("position").to_numpy()
+                rows = np.hstack([factors[places], similar[:, places].T])
+                yield pa.RecordBatch.from_arrays([part.column("item_id"), vector_column(rows)], ["item_id", "vector"])
 
     positions = catalogue.positions(spark)
     item_type = positions.schema["item_id"].dataType.simpleString()
@@ -132,7 +135,7 @@ def user_vectors(night: World, users: DataFrame, chosen: Choice, seed: int) -> D
         factors = catalogue.array("vector")
         left, right = user_parts(vectors_of(users["vector"]), factors, had, similar.read(), chosen.share)
         rows = np.hstack([left, right.toarray()]).astype(np.float32)
-        return pa.table({"user_id": users["user_id"], "vector": pa.array(list(rows))})
+        return pa.table({"user_id": users["user_id"], "vector": vector_column(rows)})
 
     blocks = max(1, -(-users.count() // USERS_PER_BLOCK))
     nothing = known.select("user_id", F.lit(0).alias("position")).limit(0)

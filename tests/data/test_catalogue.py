@@ -5,7 +5,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from recspark.data.catalogue import write_catalogue
+from recspark.data import catalogue as catalogues
+from recspark.data.catalogue import rows_of, vector_column, write_catalogue
 from recspark.errors import UserError
 
 COLUMNS = "item_id {}, vector array<float>, count bigint, warm boolean"
@@ -29,6 +30,25 @@ def test_columns_lie_in_the_order_of_the_ids(spark, tmp_path, kind, ids):
     }
     assert isinstance(catalogue.array("vector"), np.memmap)
     assert catalogue.array("vector").dtype == np.float32
+
+
+def test_long_vectors_come_in_as_few_rows_as_are_bounded(spark, tmp_path, monkeypatch):
+    """A million items of a hundred numbers, or ten thousand as long as the catalogue: neither is in memory at once."""
+    monkeypatch.setattr(catalogues, "BATCH_BYTES", 1000)
+    frame = spark.range(50).selectExpr(
+        "id AS item_id", "transform(sequence(1, 100), n -> cast(id * n AS float)) AS vector"
+    )
+    catalogue = write_catalogue(frame, str(tmp_path))
+    np.testing.assert_array_equal(catalogue.array("vector"), np.outer(np.arange(50), np.arange(1, 101)))
+    assert rows_of(1000, 400) == 2
+    assert rows_of(1000, 5000) == 1
+    assert rows_of(10**12, 1) == catalogues.BATCH_ROWS
+
+
+def test_a_column_of_lists_has_the_arrays_rows():
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    assert vector_column(rows).to_pylist() == rows.tolist()
+    assert vector_column(rows[:0]).to_pylist() == []
 
 
 def test_many_partitions_keep_the_order(spark, tmp_path):
