@@ -14,6 +14,7 @@ NAMES = {
     "text_after": "text alone, after fine-tuning",
     "id_alone": "ids alone",
     "factors": "factors with text",
+    "sequence": "sequence model",
     "full": "full model",
     "ratings": "ratings model",
 }

@@ -2,7 +2,7 @@
 
 A stage is a module with `INPUTS` and `OUTPUTS` (names of tables and models), its `Config`, and `run(spark, lake, config)`,
 which reads inputs by name, computes, and writes outputs by name. `config` is the whole Deployment; a stage reads its own
-section, `encoder` and `seed`. A stage whose section is not there (pretrain, combine, ratings, rerank) is left out.
+section, `encoder` and `seed`. A stage whose section is not there (pretrain, sequence, combine, ratings, rerank) is left out.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ from recspark.stages import (
     ratings,
     rerank,
     search,
+    sequence,
     tune,
 )
 from recspark.stages.candidates import CandidatesConfig
@@ -43,6 +44,7 @@ from recspark.stages.publish import PublishConfig
 from recspark.stages.ratings import RatingsConfig
 from recspark.stages.rerank import RerankConfig
 from recspark.stages.search import SearchConfig
+from recspark.stages.sequence import SequenceConfig
 from recspark.stages.trials import SEARCHED
 from recspark.stages.tune import TuneConfig
 from recspark.tuning.space import check_space
@@ -53,6 +55,7 @@ PIPELINE: Sequence[ModuleType] = (
     factorize,
     finetune,
     embed,
+    sequence,
     combine,
     ratings,
     candidates,
@@ -76,6 +79,7 @@ class Deployment(Settings):
     factorize: FactorizeConfig = FactorizeConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     embed: EmbedConfig = EmbedConfig()
+    sequence: SequenceConfig | None = Field(None, description="left out: no model of what comes after what")
     combine: CombineConfig | None = Field(None, description="left out: the lists are made of embed's vectors")
     ratings: RatingsConfig | None = Field(None, description="left out: no ratings are predicted")
     candidates: CandidatesConfig = CandidatesConfig()
@@ -129,6 +133,22 @@ class Deployment(Settings):
             raise ValueError(
                 "rerank learns from lists that it makes anew without the last events, and it cannot make those of combine: "
                 "leave out one of the two sections"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_a_sequence_model_goes_by(self) -> "Deployment":
+        if self.sequence is None:
+            return self
+        if self.combine is None:
+            raise ValueError(
+                "sequence: the lists would not know of it without combine; write combine: {}, or leave it out"
+            )
+        columns = self.preprocess.interactions.columns
+        if not (columns.timestamp or columns.order):
+            raise ValueError(
+                "sequence learns what comes after what, and needs preprocess.interactions.columns.timestamp or .order; "
+                "name one, or leave out the section sequence"
             )
         return self
 

@@ -14,7 +14,15 @@ from recspark.pipeline import NIGHT
 
 def test_stages_are_chosen_in_order_both_ends_included():
     assert chosen(None, None) == list(NIGHT)
-    assert chosen("embed", "evaluate") == ["embed", "combine", "ratings", "candidates", "rerank", "evaluate"]
+    assert chosen("embed", "evaluate") == [
+        "embed",
+        "sequence",
+        "combine",
+        "ratings",
+        "candidates",
+        "rerank",
+        "evaluate",
+    ]
     assert chosen("publish", None) == ["publish"]
     assert chosen(None, "preprocess") == ["pretrain", "preprocess"]
 

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 
 from recspark.config import Settings
 from recspark.data.blocks import index_ids
+from recspark.data.popularity import decayed, micros
 from recspark.data.solves import interaction_pairs
 from recspark.data.sums import exact_sum
 from recspark.errors import UserError
@@ -21,7 +22,6 @@ from recspark.evaluation.item_baselines import ItemBaseline
 
 LEARNED = ("train", "valid")  # a baseline has no choices to make on valid, so it may learn from it too
 INDEX_BLOCKS = 64
-MICROSECONDS_A_DAY = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,13 @@ class Popularity(Settings):
         """What each event counts: 1, or 2^-(days before the newest / half-life)."""
         if self.half_life_days is None:
             return F.lit(1)
-        newest = events.agg(F.max(F.unix_micros("event_time"))).first()
+        newest = events.agg(F.max(micros())).first()
         if newest is None or newest[0] is None:
             raise UserError(
                 "evaluate.baselines: popularity.half_life_days is set, but no event of train or valid has a time; "
                 "set preprocess.interactions.columns.timestamp, or leave half_life_days out"
             )
-        days = (F.lit(newest[0]) - F.unix_micros("event_time")) / MICROSECONDS_A_DAY
-        return F.pow(F.lit(0.5), days / self.half_life_days)
+        return decayed(self.half_life_days, newest[0])
 
 
 class Als(Settings):

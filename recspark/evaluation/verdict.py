@@ -14,7 +14,7 @@ import pandas as pd
 METRIC = "ndcg"
 SIGNIFICANT = 0.05  # an adjusted p below it calls two models apart
 # Whatever else is in the table is a baseline. id_alone is the full model as it would be if it could not read.
-OURS = ("id_alone", "text_before", "text_after", "factors", "full", "reranked")
+OURS = ("id_alone", "text_before", "text_after", "factors", "sequence", "full", "reranked")
 NAMES = {
     "popularity": "popularity",
     "als": "Spark's ALS",
@@ -27,6 +27,7 @@ NAMES = {
     "text_before": "text before fine-tuning",
     "text_after": "text after fine-tuning",
     "factors": "factors and text",
+    "sequence": "the sequence model",
     "full": "full model",
     "ratings": "ratings model",
     "rating_biases": "biases alone",
@@ -145,7 +146,7 @@ def findings(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[Finding]:
         (QUESTIONS[0], "full", "all", lambda model: model not in OURS),
         (QUESTIONS[1], "full", "all", lambda model: model == "id_alone"),
         (QUESTIONS[2], "text_after", "all", lambda model: model == "text_before"),
-        (QUESTIONS[3], "text_after", "cold", lambda model: model not in ("text_after", "factors", "full")),
+        (QUESTIONS[3], "text_after", "cold", lambda model: model not in ("text_after", "factors", "sequence", "full")),
     )
     found = []
     for question, model, name, is_other in asked:

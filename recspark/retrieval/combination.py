@@ -1,13 +1,13 @@
-"""Two retrievers side by side: factors, and an item-based model of the history, as one inner product.
+"""Retrievers side by side as one inner product: factors, a sequence model where there is one, popularity, and an item-based model.
 
-A user's vector is the factors' and the history's, one after the other, each divided by the standard deviation of the scores
-that it gives that user over the catalogue, then weighted; an item's is its factors and its column of S. Nothing is lost: the
-inner product is the weighted sum of the two models' scores.
+A user's vector is the factors', the sequence model's, a 1 and the history, one after the other, each divided by the standard deviation
+of the scores that it gives that user over the catalogue, then weighted; an item's is its factors, its vector under the sequence
+model, its popularity and its column of S. Nothing is lost: the inner product is the weighted sum of the models' scores.
 
-Dimensions: U users, M items, K factors, T targets of a user.
+Dimensions: U users, M items, D length of a part's vectors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from scipy.sparse import csr_matrix
 
 from recspark.retrieval.histories import history_matrix
 
+FACTORS, SEQUENCE, POPULARITY, ITEM_BASED = "factors", "sequence", "popularity", "item_based"
+
 Floats = NDArray[np.floating]
 Again = Literal["nothing", "newest", "all"]  # what of a user's history may be listed again
 Texts = Literal["none", "fine_tuned", "base"]  # under which encoder the texts stand in EASE, if they do
@@ -27,9 +29,10 @@ ROUNDING = 1e-6  # of the largest score: float32 sums of one and the same number
 
 @dataclass(frozen=True)
 class Choice:
-    """How the two go together.
+    """How they go together.
 
-    share: of the item-based model, 0 to 1. decay: weight of an item of the history against the one after it. texts: of EASE.
+    share: of the item-based model against the factors, 0 to 1. sequence: of the sequence model against these two. popularity: of what is
+    popular with all against what is said of the user; half_life_days: of an event there, none if all count alike. decay: weight of an item of the history against the one after it. texts: of EASE.
     again: what of the history a user may get again; repeat: what having it says for it, in units of the largest |S_ij|
     of an item on average.
     """
@@ -39,6 +42,21 @@ class Choice:
     texts: Texts = "none"
     again: Again = "nothing"
     repeat: float = 0.0
+    sequence: float = 0.0
+    popularity: float = 0.0
+    half_life_days: float | None = None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Of the parts by their names; together 1."""
+        personal = 1 - self.popularity
+        others = personal * (1 - self.sequence)
+        return {
+            FACTORS: others * (1 - self.share),
+            SEQUENCE: personal * self.sequence,
+            POPULARITY: self.popularity,
+            ITEM_BASED: others * self.share,
+        }
 
     def described(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,13 +69,21 @@ def scale_of(scores_UM: Floats) -> Floats:
     return np.where(spread > least, 1 / np.maximum(spread, least), 0.0).astype(np.float32)
 
 
+Part = tuple[Floats, Floats]  # vectors of the users (U, D) and of the items (M, D)
+
+
 def user_parts(
-    users_UK: Floats, factors_MK: Floats, histories_UM: csr_matrix, similar_MM: Floats, share: float
+    parts: Mapping[str, Part], histories_UM: csr_matrix, similar_MM: Floats, choice: Choice
 ) -> tuple[Floats, csr_matrix]:
-    """The two halves of the users' vectors, (U, K) and (U, M)."""
-    theirs = (1 - share) * scale_of(users_UK @ factors_MK.T)
-    ours = share * scale_of(histories_UM @ similar_MM)
-    return users_UK * theirs[:, None], histories_UM.multiply(ours[:, None]).tocsr()
+    """The users' vectors: of the parts by their names, one after the other (U, ΣD), and of the history (U, M)."""
+    dense = [weighted(*part, choice.weights[name]) for name, part in parts.items()]
+    ours = choice.weights[ITEM_BASED] * scale_of(histories_UM @ similar_MM)
+    return np.hstack(dense), histories_UM.multiply(ours[:, None]).tocsr()
+
+
+def weighted(users_UD: Floats, items_MD: Floats, weight: float) -> Floats:
+    """The users' vectors so that their scores have this standard deviation."""
+    return users_UD * (weight * scale_of(users_UD @ items_MD.T))[:, None]
 
 
 def own_weight(similar_MM: Floats) -> float:
@@ -78,16 +104,16 @@ def ndcg_of(scores_UM: Floats, wanted: Sequence[NDArray[np.integer]], k: int) ->
 
 
 class Crowd:
-    """Some users' scores under both models, and what they want: what a choice gives them.
+    """Some users' scores under every model, and what they want: what a choice gives them.
 
-    histories: positions list<int>, the newest first; wanted: positions of each; seen_UM: true where the user had the item, or may not
+    parts: by their names, but for the popularity; popular: (M,) by half-life. histories: positions list<int>, the newest first; wanted: positions of each; seen_UM: true where the user had the item, or may not
     get it; never_UM: true where he may not get it whatever is chosen.
     """
 
     def __init__(
         self,
-        users_UK: Floats,
-        factors_MK: Floats,
+        parts: Mapping[str, Part],
+        popular: Mapping[float | None, Floats],
         histories: pa.ChunkedArray,
         wanted: Sequence[NDArray[np.integer]],
         seen_UM: NDArray[np.bool_],
@@ -96,16 +122,22 @@ class Crowd:
         self.histories, self.wanted = histories, wanted
         newest_UM = history_matrix(pc.list_slice(histories, 0, 1), seen_UM.shape[1]).toarray() > 0
         self.barred = {"nothing": seen_UM | never_UM, "newest": (seen_UM & ~newest_UM) | never_UM, "all": never_UM}
-        scores_UM = users_UK @ factors_MK.T
-        self.factors_UM = scores_UM * scale_of(scores_UM)[:, None]
+        self.parts = {name: weighted(*part, 1.0) @ part[1].T for name, part in parts.items()}
+        self.popular = {half_life: counts * scale_of(counts[None]) for half_life, counts in popular.items()}
         self.kept: tuple[tuple[float, Texts], Floats, csr_matrix] | None = None
 
     def ndcg(self, choice: Choice, similar_MM: Floats, unit: float, k: int) -> Floats:
         """(U,) nDCG@k of each user. unit: `own_weight` of S."""
         own, had = self.item_based(choice, similar_MM)
-        scores_UM = (1 - choice.share) * self.factors_UM + choice.share * own
+        weights = choice.weights
+        scores_UM = weights[ITEM_BASED] * own
+        for name, part_UM in self.parts.items():
+            if weights[name]:
+                scores_UM += weights[name] * part_UM
+        if choice.popularity:
+            scores_UM += weights[POPULARITY] * self.popular[choice.half_life_days]
         if choice.repeat:
-            scores_UM += choice.share * choice.repeat * unit * had.toarray()
+            scores_UM += weights[ITEM_BASED] * choice.repeat * unit * had.toarray()
         scores_UM[self.barred[choice.again]] = -np.inf
         return ndcg_of(scores_UM, self.wanted, k)
 

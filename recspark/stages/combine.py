@@ -1,7 +1,7 @@
-"""combine: the factors beside an item-based model whose texts count too (EASE), as one inner product a pair.
+"""combine: the factors beside an item-based model whose texts count too (EASE) and, where there is one, a sequence model, as one
+inner product a pair.
 
-The two err on different items, and their weighted sum is better than either (docs/combine.md has the figures). How much each
-counts, how fast a history fades, whether the texts count in EASE, and whether users get again what they had, is chosen by
+They err on different items, and their weighted sum is better than any (docs/combine.md has the figures). How much each counts, how fast a history fades, whether the texts count in EASE, and whether users get again what they had, is chosen by
 nDCG on what is held out; the test is never read. It runs where the configuration has a section `combine`; the
 catalogue must fit in memory.
 """
@@ -18,12 +18,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.config import Settings
-from recspark.data.catalogue import Catalogue, rows_of, vector_column, vectors_of
+from recspark.data.catalogue import rows_of, vector_column
 from recspark.data.matrices import Matrix
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.item_based import EaseSettings, ease_bytes
-from recspark.retrieval.combination import Choice, user_parts
+from recspark.retrieval.combination import FACTORS, ITEM_BASED, POPULARITY, SEQUENCE, Choice, user_parts
 from recspark.retrieval.histories import history_matrix
 from recspark.stages.combined_choice import Seen, choose
 from recspark.stages.combined_world import World, night_world, validation_world, with_histories
@@ -40,8 +40,17 @@ from recspark.tables import (
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-INPUTS = ("interactions", "items", "base_text_vectors", "text_vectors", "item_vectors", "user_vectors")
+INPUTS = (
+    "interactions",
+    "items",
+    "base_text_vectors",
+    "text_vectors",
+    "item_vectors",
+    "user_vectors",
+    "models/sequence",
+)
 OUTPUTS = ("combined_item_vectors", "combined_user_vectors")
+NAMES = {FACTORS: "factors", SEQUENCE: "sequence model", POPULARITY: "popularity", ITEM_BASED: "EASE"}
 TRIED = "tried"  # in the manifests of both tables: the choices, with their nDCG
 USERS_PER_BLOCK = 512  # a user's scores over the whole catalogue are held at once
 ITEM_BATCH_BYTES = 16 * 2**20  # of vectors as long as the catalogue that go to Spark at a time
@@ -90,7 +99,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     }
     hashes = items.select("model_hash").first()
     model_hash = F.lit(hashes["model_hash"] if hashes else None)
-    written = item_vectors(night.catalogue, listed, spark).withColumn("model_hash", model_hash)
+    written = item_vectors(night, chosen, listed, spark).withColumn("model_hash", model_hash)
     lake.write(written, COMBINED_ITEM_VECTORS, **about)
     combined = user_vectors(night, users, chosen, config.seed).withColumn("model_hash", model_hash)
     lake.write(combined, COMBINED_USER_VECTORS, **about)
@@ -107,19 +116,20 @@ def require_memory(items: int, settings: CombineConfig) -> None:
         )
 
 
-def item_vectors(catalogue: Catalogue, listed: Matrix, spark: SparkSession) -> DataFrame:
-    """(item_id, vector): an item's factors and its column of S."""
+def item_vectors(night: World, chosen: Choice, listed: Matrix, spark: SparkSession) -> DataFrame:
+    """(item_id, vector): see `retrieval.combination`."""
+    sides = night.sides
 
     def join(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        factors, similar = catalogue.array("vector"), listed.read()
-        most = rows_of(ITEM_BATCH_BYTES, 4 * (factors.shape[1] + len(similar)))
+        dense, similar = sides.of_items(chosen), listed.read()
+        most = rows_of(ITEM_BATCH_BYTES, 4 * (sum(part.shape[1] for part in dense) + len(similar)))
         for batch in batches:
             for part in (batch.slice(start, most) for start in range(0, len(batch), most)):
                 places = part.column("position").to_numpy()
-                rows = np.hstack([factors[places], similar[:, places].T])
+                rows = np.hstack([*(part[places] for part in dense), similar[:, places].T])
                 yield pa.RecordBatch.from_arrays([part.column("item_id"), vector_column(rows)], ["item_id", "vector"])
 
-    positions = catalogue.positions(spark)
+    positions = night.catalogue.positions(spark)
     item_type = positions.schema["item_id"].dataType.simpleString()
     return positions.mapInArrow(join, f"item_id {item_type}, vector array<float>")
 
@@ -127,13 +137,12 @@ def item_vectors(catalogue: Catalogue, listed: Matrix, spark: SparkSession) -> D
 def user_vectors(night: World, users: DataFrame, chosen: Choice, seed: int) -> DataFrame:
     """(user_id, vector) of every user: see `retrieval.combination`."""
     # Scaled by what others say of an item, so without the diagonal, which is what having it says for itself.
-    catalogue, similar = night.catalogue, night.similar[chosen.texts]
+    catalogue, similar, sides = night.catalogue, night.similar[chosen.texts], night.sides
     known = with_histories(users.select("user_id", "vector"), night.events, catalogue, seed)
 
     def combine(users: pa.Table, _: pa.Table) -> pa.Table:
         had = history_matrix(users["history"], catalogue.items, chosen.decay)
-        factors = catalogue.array("vector")
-        left, right = user_parts(vectors_of(users["vector"]), factors, had, similar.read(), chosen.share)
+        left, right = user_parts(sides.of_users(users, chosen), had, similar.read(), chosen)
         rows = np.hstack([left, right.toarray()]).astype(np.float32)
         return pa.table({"user_id": users["user_id"], "vector": vector_column(rows)})
 
@@ -145,17 +154,21 @@ def user_vectors(night: World, users: DataFrame, chosen: Choice, seed: int) -> D
 def readable(chosen: Choice, tried: list[dict], k: int) -> str:
     """What was chosen, beside either model alone, for people."""
     best = max(row["ndcg"] for row in tried)
-    alone = {
-        name: max((row["ndcg"] for row in tried if row["share"] == share), default=float("nan"))
-        for name, share in (("factors", 0.0), ("EASE", 1.0))
-    }
-    shown = ", ".join(f"{name} alone {value:.4f}" for name, value in alone.items())
+    alone: dict[str, float] = {}
+    for row in tried:
+        weights = Choice(**{name: row[name] for name in Choice.__dataclass_fields__}).weights
+        for name in (name for name, weight in weights.items() if weight == 1):
+            alone[name] = max(row["ndcg"], alone.get(name, 0.0))
+    shown = ", ".join(f"{NAMES[name]} alone {value:.4f}" for name, value in alone.items())
+    days = "" if chosen.half_life_days is None else f" (half-life {chosen.half_life_days:.0f} days)"
+    weights = {name: weight for name, weight in chosen.weights.items() if weight}
+    taken = ", ".join(f"{NAMES[n]} {w:.2g}{days if n == POPULARITY else ''}" for n, w in weights.items())
     repeat = {
         "nothing": "nobody gets an item again",
         "newest": f"the newest item may come again, {chosen.repeat:g}",
         "all": f"an item that was had may come again, {chosen.repeat:g}",
     }[chosen.again]
     return (
-        f"  nDCG@{k} on what is held out: {best:.4f}, {shown}; taken: EASE's share {chosen.share:g}, decay {chosen.decay:g}, "
+        f"  nDCG@{k} on what is held out: {best:.4f}, {shown}; taken: {taken}; decay {chosen.decay:g}, "
         f"texts {chosen.texts.replace('_', '-')}, {repeat}"
     )

@@ -1,20 +1,23 @@
-"""The combined model as it would be if it could not read: factors and EASE from who met what alone."""
+"""The combined model as it would be if it could not read: all of its parts from who met what alone."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from recspark.data import solves
 from recspark.data.catalogue import write_catalogue
 from recspark.data.item_counts import item_counts
 from recspark.data.matrices import Matrix, write_matrix
+from recspark.data.popularity import popularity
 from recspark.lake import Lake
 from recspark.models.item_based import ease
 from recspark.retrieval.combination import Choice, Texts
 from recspark.stages.combine import TRIED, item_vectors, user_vectors
-from recspark.stages.combined_world import World
+from recspark.stages.combined_world import MET, Sides, World
 from recspark.stages.list_vectors import CHOICE
+from recspark.stages.sequence import sequences_of_ids
 from recspark.tables import COMBINED_USER_VECTORS
 
 if TYPE_CHECKING:
@@ -41,17 +44,21 @@ class IdsAlone:
         pairs = solves.interaction_pairs(interactions, solves.LEARNED).select("user_id", "item_id")
         counts = item_counts(pairs, self.catalogue, config.embed.blocks, scratch)
         self.similar: dict[Texts, Matrix] = {"none": write_matrix(ease(counts, config.combine.ease.ridge), scratch)}
+        sequences = sequences_of_ids(spark, lake, config, f"{scratch}/sequence") if self.choice.sequence else None
+        met = interactions.where(F.col("split").isin(*MET))
+        popular = popularity(met, self.catalogue, (self.choice.half_life_days,), scratch)
+        self.sides = Sides(self.catalogue, sequences, popular)
 
     def items(self) -> DataFrame:
         """(item_id, vector)"""
-        return item_vectors(self.catalogue, self.world().listed(self.choice, self.scratch), self.spark)
+        return item_vectors(self.world(), self.choice, self.world().listed(self.choice, self.scratch), self.spark)
 
     def users(self, folded: DataFrame) -> DataFrame:
         """(user_id, vector) of users folded in over the factors."""
         return user_vectors(self.world(), folded, self.choice, self.seed)
 
     def world(self) -> World:
-        return World(self.catalogue, self.events.limit(0), self.events, self.similar)
+        return World(self.catalogue, self.events.limit(0), self.events, self.similar, self.sides)
 
 
 def without_texts(manifest: dict) -> Choice:

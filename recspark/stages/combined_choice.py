@@ -11,11 +11,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recspark.data.blocks import keep
-from recspark.data.catalogue import Catalogue, vectors_of
 from recspark.data.splits import uniform
 from recspark.errors import UserError
 from recspark.retrieval.combination import Again, Choice, Crowd, Texts, own_weight
-from recspark.stages.combined_world import NOBODY, World, with_histories
+from recspark.stages.combined_world import NOBODY, Sides, World, with_histories
 from recspark.stages.lists import NEVER_AGAIN, SEEN_SPLITS, over_blocks, seen_positions, seen_rows
 from recspark.stages.reranking import arrays_of
 
@@ -36,9 +35,10 @@ def choose(
 ) -> tuple[Choice, list[dict[str, Any]]]:
     """The best choice, and all that were tried, with their nDCG.
 
-    held_out: (user_id, item_id). By turns, until neither gains any more: the share, the decay and the texts together; and, where items may
-    come again, the decay with what may and how much having it speaks for it. Ties go to what was tried first: the smaller share, the
-    slower decay, no text, then the fine-tuned encoder's; nothing again.
+    held_out: (user_id, item_id). By turns, until none gains any more: the share, the decay and the texts together; where there is a
+    sequence model, its share with that of EASE; popularity's share and half-life; and, where items may come again, the decay with what may and how much having it
+    speaks for it. Ties go to what was tried first: the smaller share, the slower decay, no text, then the fine-tuned encoder's;
+    all events alike popular, then the longer half-life; nothing again.
     """
     users = keep(questions(world, held_out, settings, seed), f"{scratch}/questions")
     units = {texts: own_weight(matrix.read()) for texts, matrix in world.similar.items()}
@@ -56,6 +56,10 @@ def choose(
         chosen = best(
             [replace(chosen, share=s, decay=d, texts=t) for t in world.similar for d in DECAYS for s in SHARES]
         )
+        if world.sides.sequences is not None:
+            chosen = best([replace(chosen, sequence=q, share=s) for q in SHARES for s in SHARES])
+        half_lives = world.sides.popularity.half_lives
+        chosen = best([replace(chosen, popularity=p, half_life_days=h) for h in half_lives for p in SHARES])
         if may_come:
             chosen = best(
                 [replace(chosen, again=a, decay=d, repeat=r) for a in may_come for d in DECAYS for r in strengths(a)]
@@ -86,10 +90,10 @@ def measured(
 
     Raises UserError if there is no user.
     """
-    catalogue, matrices, k = world.catalogue, world.similar, settings.choose_at
+    catalogue, matrices, sides, k = world.catalogue, world.similar, world.sides, settings.choose_at
 
     def gains(users: pa.Table, seen: pa.Table) -> pa.Table:
-        crowd = crowd_of(users, seen, catalogue)
+        crowd = crowd_of(users, seen, sides)
         similar = {texts: matrix.read() for texts, matrix in matrices.items()}
         totals = [float(crowd.ndcg(c, similar[c.texts], units[c.texts], k).sum()) for c in choices]
         numbers = np.arange(len(choices), dtype=np.int32)
@@ -107,13 +111,14 @@ def measured(
     return dict(zip(choices, gained, strict=True))
 
 
-def crowd_of(users: pa.Table, seen: pa.Table, catalogue: Catalogue) -> Crowd:
+def crowd_of(users: pa.Table, seen: pa.Table, sides: Sides) -> Crowd:
     """A block of users, their vectors, histories, wants and seen items (user_id, position, never)."""
 
     def marked(rows: pa.Table) -> NDArray[np.bool_]:
-        placed, marks = seen_rows(users["user_id"], rows), np.zeros((len(users), catalogue.items), bool)
+        placed, marks = seen_rows(users["user_id"], rows), np.zeros((len(users), sides.catalogue.items), bool)
         marks[np.repeat(np.arange(len(users)), np.diff(placed.indptr)), placed.indices] = True
         return marks
 
-    vectors, never = vectors_of(users["vector"]), marked(seen.filter(seen["never"]))
-    return Crowd(vectors, catalogue.array("vector"), users["history"], arrays_of(users["wanted"]), marked(seen), never)
+    popular = {half_life: sides.popularity.of(half_life) for half_life in sides.popularity.half_lives}
+    wanted, never = arrays_of(users["wanted"]), marked(seen.filter(seen["never"]))
+    return Crowd(sides.personal(users), popular, users["history"], wanted, marked(seen), never)

@@ -4,27 +4,35 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.data import solves
 from recspark.data.blocks import keep
-from recspark.data.catalogue import Catalogue, write_catalogue
+from recspark.data.catalogue import Catalogue, vectors_of, write_catalogue
 from recspark.data.item_counts import item_counts
 from recspark.data.matrices import Matrix, write_matrix
 from recspark.data.next_event import item_histories
+from recspark.data.popularity import Popularity, half_lives_of, popularity
 from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.models.item_based import EaseSettings, ease, text_gram, word_weights
 from recspark.models.retriever import load_head
-from recspark.retrieval.combination import Choice, Texts, own_weight
+from recspark.retrieval.combination import FACTORS, POPULARITY, SEQUENCE, Choice, Part, Texts, own_weight
+from recspark.retrieval.sequences import Sequences
 from recspark.stages.factorize import learn_items
+from recspark.stages.sequence import saved
+from recspark.stages.text_vectors import with_texts
 from recspark.stages.validation import validation_interactions
-from recspark.stages.versions import borrowed_version, retriever_behind
-from recspark.tables import BASE_TEXT_VECTORS, INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_VECTORS, Table
+from recspark.stages.versions import retriever_behind
+from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_VECTORS
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
+
+MET = ("train", "valid")  # what counts for an item's popularity; the validation's world has no valid rows
 
 NOBODY = (
     "combine: nobody to choose on: no user has something to recommend from and, held out, something to find; set "
@@ -34,13 +42,14 @@ NOBODY = (
 
 @dataclass(frozen=True)
 class World:
-    """Factors of items (catalogue, `vector`) and users (user_id, vector), the events that they and EASE learned from, and EASE's S
-    by the texts in it."""
+    """Factors of items (catalogue, `vector`) and users (user_id, vector), the events that they and EASE learned from, EASE's S
+    by the texts in it, and what else there is of users and items."""
 
     catalogue: Catalogue
     users: DataFrame
     events: DataFrame
     similar: dict[Texts, Matrix]
+    sides: "Sides"
 
     def listed(self, chosen: Choice, scratch: str) -> Matrix:
         """The chosen S, with what having an item says for itself on its diagonal."""
@@ -48,6 +57,30 @@ class World:
         if chosen.repeat:
             np.fill_diagonal(similar, chosen.repeat * own_weight(similar))
         return write_matrix(similar, scratch)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The parts of the vectors beside the history; small enough to travel with a task."""
+
+    catalogue: Catalogue
+    sequences: Sequences | None
+    popularity: Popularity
+
+    def personal(self, users: pa.Table) -> dict[str, Part]:
+        """Of users (vector, history): all parts but the popularity, by name, in their order in the vectors."""
+        parts = {FACTORS: (vectors_of(users["vector"]), self.catalogue.array("vector"))}
+        return parts if self.sequences is None else {**parts, SEQUENCE: self.sequences.part(users["history"])}
+
+    def of_users(self, users: pa.Table, chosen: Choice) -> dict[str, Part]:
+        """All parts of users (vector, history)."""
+        popular = self.popularity.of(chosen.half_life_days)[:, None]
+        return {**self.personal(users), POPULARITY: (np.ones((len(users), 1), np.float32), popular)}
+
+    def of_items(self, chosen: Choice) -> list[NDArray[np.float32]]:
+        """All parts of every item."""
+        sequences = [] if self.sequences is None else [self.sequences.items()]
+        return [self.catalogue.array("vector"), *sequences, self.popularity.of(chosen.half_life_days)[:, None]]
 
 
 class Learner:
@@ -85,19 +118,16 @@ def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[
     """The night's own vectors and events, EASE learned from them, and who learned it."""
     assert config.combine is not None
     scratch = lake.scratch("combine/night")
-    items = lake.read(spark, ITEM_VECTORS)
-    tables: dict[Texts, Table] = {"fine_tuned": TEXT_VECTORS}
-    if borrowed_version(lake, "combine") is None:  # else nobody has read tonight's texts by the base encoder
-        tables["base"] = BASE_TEXT_VECTORS
-    columns = items.select("item_id", "vector", "text_hash")
-    for encoder, table in tables.items():
-        vectors = lake.read(spark, table).select("text_hash", F.col("vector").alias(encoder))
-        columns = columns.join(vectors, "text_hash")
-    catalogue = write_catalogue(columns.drop("text_hash"), scratch)
+    items = lake.read(spark, ITEM_VECTORS).select("item_id", "vector", "text_hash")
+    columns, encoders = with_texts(spark, lake, items, "combine")
+    catalogue = write_catalogue(columns, scratch)
     texts = catalogue.in_order(lake.read(spark, ITEMS), "text", "")
-    learner = Learner(catalogue, tuple(tables), texts, config.combine.ease, config.embed.blocks, scratch)
+    learner = Learner(catalogue, encoders, texts, config.combine.ease, config.embed.blocks, scratch)
     events, users = lake.read(spark, INTERACTIONS), lake.read(spark, USER_VECTORS)
-    return World(catalogue, users, events, learner.learn(events, scratch)), learner
+    sequences = saved(spark, lake) if config.sequence else None
+    met = events.where(F.col("split").isin(*MET))
+    sides = Sides(catalogue, sequences, popularity(met, catalogue, half_lives_of(met), scratch))
+    return World(catalogue, users, events, learner.learn(events, scratch), sides), learner
 
 
 def validation_world(
@@ -118,15 +148,23 @@ def validation_world(
         items = lake.read(spark, ITEM_VECTORS).select("item_id", "vector", "interactions", "exposure")
         settings = load_head(local_folder(retriever_behind(lake, ITEM_VECTORS).path))[2]
         users = solves.fold_in(histories, items, settings, config.embed.blocks, f"{scratch}/fold_in")
-        before = replace(night, events=events, users=keep(users, f"{scratch}/user_vectors"))
+        sides = before_of(night.sides, night.catalogue, events, scratch)
+        before = replace(night, events=events, users=keep(users, f"{scratch}/user_vectors"), sides=sides)
         return before, valid.select("user_id", "item_id").distinct()
     drawn = keep(validation_interactions(night.events, config), f"{scratch}/interactions")
     if {"train", "test"} - {row["split"] for row in drawn.select("split").distinct().collect()}:
         raise UserError(NOBODY)
     events = drawn.where("split <> 'test'")
     catalogue, users = learned_again(spark, lake, config, events, scratch)
-    world = World(catalogue, users, events, learner.learn(events, scratch))
+    sides = before_of(night.sides, catalogue, events, scratch)
+    world = World(catalogue, users, events, learner.learn(events, scratch), sides)
     return world, drawn.where("split = 'test'").select("user_id", "item_id").distinct()
+
+
+def before_of(night: Sides, catalogue: Catalogue, events: DataFrame, scratch: str) -> Sides:
+    """The night's sides as they would be by these events alone; the sequence model has learned from no others."""
+    met = events.where(F.col("split").isin(*MET))
+    return Sides(catalogue, night.sequences, popularity(met, catalogue, night.popularity.half_lives, scratch))
 
 
 def learned_again(

@@ -57,6 +57,7 @@ from recspark.stages.leakage import leakage_rows
 from recspark.stages.list_vectors import list_vectors
 from recspark.stages.lists import ListSettings, blocks_for
 from recspark.stages.new_users import Night, judge_new_users
+from recspark.stages.sequence import list_parts, saved
 from recspark.stages.versions import borrowed_version
 from recspark.tables import (
     INTERACTIONS,
@@ -77,6 +78,7 @@ INPUTS = (
     "item_factors",
     "item_vectors",
     "user_vectors",
+    "models/sequence",
     "combined_item_vectors",
     "combined_user_vectors",
     "candidates",
@@ -164,6 +166,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     beside = {"full": listed.items, **{name: folded.column for name, folded in trained.items()}}
     if config.combine:
         beside["factors"] = items
+    if config.sequence:
+        beside["sequence"], after_history = sequence_alone(spark, lake, interactions, items, config.seed, scratch)
     if version is None and any(isinstance(b, Frozen) for b in settings.baselines):
         beside[ENCODED] = encoded_items(spark, lake, items)
     columns = catalogue_columns(items, beside, interactions, learned)
@@ -192,6 +196,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         *(folded.model(name, fold_in, scratch, listed.repeats) for name, folded in trained.items()),
         Model("text_after", keep(fold_in(priors(items)), f"{scratch}/after")),
         *([Model("factors", user_vectors)] if config.combine else []),
+        *([Model("sequence", after_history)] if config.sequence else []),
         Model("full", listed.users, repeats=listed.repeats),
     ]
     trials = tuple(dict.fromkeys((*(Trial(model.name, name) for model in models for name in model.slices), *published)))
@@ -219,6 +224,17 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         logger.info("%s", told(leaks))
     if errors:
         logger.info("%s", readable(errors, 0, ERRORS, "errors of predicted ratings"))
+
+
+def sequence_alone(
+    spark: SparkSession, lake: Lake, interactions: DataFrame, items: DataFrame, seed: int, scratch: str
+) -> tuple[DataFrame, DataFrame]:
+    """(item_id, vector) and (user_id, vector) of the judged users under the sequence model."""
+    positions = write_catalogue(items.select("item_id", "interactions"), f"{scratch}/sequence")
+    judged = interactions.where("split = 'test'").select("user_id").distinct()
+    histories = histories_of(interactions.join(judged, "user_id", "left_semi"), positions, seed)
+    found = list_parts(saved(spark, lake), positions, histories)
+    return keep(found[0], f"{scratch}/sequence-items"), keep(found[1], f"{scratch}/sequence-users")
 
 
 def attribute_labels(spark: SparkSession, lake: Lake, settings: EvaluateConfig, scratch: str) -> DataFrame | None:

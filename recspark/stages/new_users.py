@@ -16,6 +16,7 @@ import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recspark.data import popularity as counted
 from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, write_catalogue
 from recspark.data.matrices import write_matrix
@@ -24,13 +25,14 @@ from recspark.lake import Lake
 from recspark.models.factors import FactorSettings
 from recspark.retrieval.combination import Choice
 from recspark.stages.combine import user_vectors
-from recspark.stages.combined_world import World
+from recspark.stages.combined_world import Sides, World
 from recspark.stages.judge import Evaluation, Trial, judge_lists
 from recspark.stages.judged_lists import ranked_lists
 from recspark.stages.judged_models import Model, history_folding
 from recspark.stages.judged_rows import comparison_rows, metric_rows
 from recspark.stages.list_vectors import CHOICE
 from recspark.stages.lists import blocks_for
+from recspark.stages.sequence import saved
 from recspark.tables import COMBINED_USER_VECTORS
 
 if TYPE_CHECKING:
@@ -109,21 +111,28 @@ def models_of(
         models.append(Model(name, keep(fold_in(items), f"{scratch}/{name}")))
     folded = keep(fold_in(night.items), f"{scratch}/folded")
     if config.combine:
-        folded = keep(combined(night, lake, mine, folded, config.seed, scratch), f"{scratch}/full")
+        made = combined(night, lake, mine, folded, config.sequence is not None, config.seed, scratch)
+        folded = keep(made, f"{scratch}/full")
     return [*models, Model("full", folded)]
 
 
-def combined(night: Night, lake: Lake, events: DataFrame, folded: DataFrame, seed: int, scratch: str) -> DataFrame:
+def combined(
+    night: Night, lake: Lake, events: DataFrame, folded: DataFrame, with_sequences: bool, seed: int, scratch: str
+) -> DataFrame:
     """(user_id, vector): the folded users as combine would combine them tonight.
 
-    What each item says of the others is read back from the second half of the items' combined vectors; the diagonal there is what
+    What each item says of the others is read back from the last part of the items' combined vectors, and its popularity from before that; the diagonal there is what
     combine lists a user's own items by again, and no part of it.
     """
     choice = Choice(**lake.manifest(COMBINED_USER_VECTORS)[CHOICE])
     factors = write_catalogue(night.items.select("item_id", "vector"), scratch)
-    similar = np.array(night.catalogue.array("full")[:, -factors.items :].T)
+    listed = night.catalogue.array("full")
+    similar = np.array(listed[:, -factors.items :].T)
     np.fill_diagonal(similar, 0.0)
-    world = World(factors, folded, events, {choice.texts: write_matrix(similar, scratch)})
+    popular = np.array(listed[:, -factors.items - 1])[None]
+    sequences = saved(folded.sparkSession, lake) if with_sequences else None
+    sides = Sides(factors, sequences, counted.Popularity((choice.half_life_days,), write_matrix(popular, scratch)))
+    world = World(factors, folded, events, {choice.texts: write_matrix(similar, scratch)}, sides)
     return user_vectors(world, folded, choice, seed)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,13 @@ from recspark.lake import Lake
 from recspark.models.encoder import EncoderConfig
 from recspark.session import task_threads
 from recspark.stages.provenance import TOKENIZED_BY
-from recspark.tables import ITEMS, Table
+from recspark.stages.versions import borrowed_version
+from recspark.tables import BASE_TEXT_VECTORS, ITEMS, TEXT_VECTORS, Table
 
 if TYPE_CHECKING:
     from recspark.models.encoder import TextEncoder
+
+EncoderName = Literal["fine_tuned", "base"]
 
 
 def text_vectors(
@@ -41,6 +44,22 @@ def text_vectors(
     encoded = encode_texts(spark, texts, encoder, model_hash)
     vectors = encoded if known is None else kept.unionByName(encoded)
     return lake.write(vectors, table, **{TOKENIZED_BY: tokens}, **about)
+
+
+def with_texts(
+    spark: SparkSession, lake: Lake, items: DataFrame, stage: str
+) -> tuple[DataFrame, tuple[EncoderName, ...]]:
+    """The items, with a column of text vectors for each encoder that has read tonight's texts in place of `text_hash`; and their names.
+
+    The base encoder has not where the retriever is of another night.
+    """
+    tables: dict[EncoderName, Table] = {"fine_tuned": TEXT_VECTORS}
+    if borrowed_version(lake, stage) is None:
+        tables["base"] = BASE_TEXT_VECTORS
+    for encoder, table in tables.items():
+        vectors = lake.read(spark, table).select("text_hash", F.col("vector").alias(encoder))
+        items = items.join(vectors, "text_hash")
+    return items.drop("text_hash"), tuple(tables)
 
 
 def last_vectors(

@@ -91,6 +91,34 @@ PRETRAINING_LOG = Table(
     _EPOCH_COLUMNS,
     key=("epoch",),
 )
+SEQUENCE_EXAMPLES = Table(
+    "sequence_examples",
+    "What the ranks of the sequence model's training read: one row a window of a user's events, a sub-folder a rank.",
+    (
+        Column("window", "string", "part, user and number of the window, as a JSON array"),
+        *_STEP_COLUMNS,
+        Column(
+            "positions",
+            "binary",
+            "the events' items by position in the order of the ids, oldest first, int32 little-endian",
+        ),
+        Column(
+            "wanted",
+            "binary",
+            "1 for an event that is to be foreseen, 0 for one that is only read, int32 little-endian",
+        ),
+        Column("weight", "float", "wanted events over what windows of the part have on average"),
+        _SHARD,
+    ),
+    key=("window",),
+    folders=("shard",),
+)
+SEQUENCE_LOG = Table(
+    "sequence_log",
+    "One row an epoch of the sequence model's training; epoch 0 is before the first step. Losses are nats an event.",
+    _EPOCH_COLUMNS,
+    key=("epoch",),
+)
 RERANKER_EXAMPLES = Table(
     "reranker_examples",
     "What the ranks of a cross-encoder's training read: one row a user, a sub-folder a rank.",

@@ -72,10 +72,14 @@ USER_VECTORS = Table(
 )
 COMBINED_ITEM_VECTORS = Table(
     "combined_item_vectors",
-    "What the lists are made of where there is a section combine: an item's vector, and after it its column of EASE.",
+    "What the lists are made of where there is a section combine: an item's vectors, and after them its column of EASE.",
     (
         Column("item_id", "id", "the item"),
-        Column("vector", "array<float>", "factors, then what each item of the catalogue says for this one"),
+        Column(
+            "vector",
+            "array<float>",
+            "factors, the sequence model's vector if there is one, then what each item of the catalogue says for this one",
+        ),
         Column("model_hash", "string", "content hash of the retriever"),
     ),
     key=("item_id",),
@@ -83,10 +87,14 @@ COMBINED_ITEM_VECTORS = Table(
 )
 COMBINED_USER_VECTORS = Table(
     "combined_user_vectors",
-    "A user's vector, and after it the weights of the history; the score of an item is the inner product.",
+    "A user's vectors, and after them the weights of the history; the score of an item is the inner product.",
     (
         Column("user_id", "id", "the user"),
-        Column("vector", "array<float>", "factors, then a number for each item of the catalogue, 0 for those not had"),
+        Column(
+            "vector",
+            "array<float>",
+            "factors, the sequence model's vector if there is one, then a number for each item of the catalogue, 0 for those not had",
+        ),
         Column("model_hash", "string", "content hash of the retriever"),
     ),
     key=("user_id",),

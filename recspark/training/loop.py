@@ -72,6 +72,9 @@ def train_epoch(
     """(mean loss, examples over all ranks) of one epoch; each example is read once."""
     steps, began, done = shard.steps("train"), time.time(), 0
     order = np.random.default_rng([job.seed, epoch]).permutation(steps)
+    torch.manual_seed(
+        int(np.random.default_rng([job.seed, epoch, ranks.rank]).integers(2**62))
+    )  # dropout, also after a kill
     total = torch.zeros(2, dtype=torch.float64)
     model.train()
     for number, step in enumerate(shard.in_order("train", order)):

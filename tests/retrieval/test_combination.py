@@ -12,12 +12,18 @@ USERS = np.array([[1.0, 2.0], [0.0, 0.0], [-1.0, 1.0]], np.float32)
 SIMILAR = np.array([[0, 0.5, 0.2, 0], [0.4, 0, 0.1, 0], [0.3, 0.3, 0, 0.6], [0, 0, 0.2, 0]], np.float32)
 HISTORIES = pa.chunked_array([pa.array([[0, 3], [2], []], pa.list_(pa.int32()))])
 NEVER = np.array([[False] * 4, [False, True, False, False], [False] * 4])  # the second user's item 1 is masked
+AFTER = (  # a sequence model's
+    np.array([[0.6, 0.8, 0.0], [0.0, 0.6, 0.8], [0.0, 0.0, 0.0]], np.float32),
+    np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.6, 0, 0.8]], np.float32),
+)
+PARTS = {"factors": (USERS, FACTORS), "sequence": AFTER}
+POPULAR = np.array([3, 1, 0, 2], np.float32)
 WANTED = [np.array([1, 2]), np.array([3]), np.array([0])]
 
 
 def crowd() -> Crowd:
     seen = history_matrix(HISTORIES, 4).toarray() > 0
-    return Crowd(USERS, FACTORS, HISTORIES, WANTED, seen, NEVER)
+    return Crowd(PARTS, {None: POPULAR, 7.0: POPULAR**2}, HISTORIES, WANTED, seen, NEVER)
 
 
 @pytest.mark.parametrize(
@@ -30,12 +36,13 @@ def crowd() -> Crowd:
 )
 @pytest.mark.parametrize("repeat", [0.0, 0.5])
 def test_what_is_chosen_on_is_what_the_vectors_then_say(again: str, barred: list[list[bool]], repeat: float):
-    choice = Choice(share=0.4, decay=0.5, again=again, repeat=repeat)
-    left, right = user_parts(USERS, FACTORS, history_matrix(HISTORIES, 4, 0.5), SIMILAR, 0.4)
+    choice = Choice(share=0.4, decay=0.5, again=again, repeat=repeat, sequence=0.3, popularity=0.2, half_life_days=7.0)
+    parts = {**PARTS, "popularity": (np.ones((3, 1), np.float32), POPULAR[:, None] ** 2)}
+    left, right = user_parts(parts, history_matrix(HISTORIES, 4, 0.5), SIMILAR, choice)
     listed = SIMILAR.copy()
     if repeat:
         np.fill_diagonal(listed, repeat * own_weight(SIMILAR))
-    scores = np.hstack([left, right.toarray()]) @ np.hstack([FACTORS, listed.T]).T
+    scores = np.hstack([left, right.toarray()]) @ np.hstack([FACTORS, AFTER[1], POPULAR[:, None] ** 2, listed.T]).T
     scores[np.array(barred)] = -np.inf
     np.testing.assert_allclose(
         crowd().ndcg(choice, SIMILAR, own_weight(SIMILAR), 2), ndcg_of(scores, WANTED, 2), atol=1e-6
@@ -43,9 +50,13 @@ def test_what_is_chosen_on_is_what_the_vectors_then_say(again: str, barred: list
 
 
 def test_each_model_counts_by_its_share_whatever_its_numbers_are():
-    left, right = user_parts(USERS, FACTORS, history_matrix(HISTORIES, 4), 1000 * SIMILAR, 0.3)
-    np.testing.assert_allclose((left @ FACTORS.T).std(1), [0.7, 0, 0.7], atol=1e-6)  # the second user's are all alike
-    np.testing.assert_allclose((right @ (1000 * SIMILAR)).std(1), [0.3, 0.3, 0], atol=1e-6)  # the third has no history
+    had = history_matrix(HISTORIES, 4)
+    left, right = user_parts(PARTS, had, 1000 * SIMILAR, Choice(share=0.25, sequence=0.2))
+    np.testing.assert_allclose((left[:, :2] @ FACTORS.T).std(1), [0.6, 0, 0.6], atol=1e-6)  # the second's are all alike
+    np.testing.assert_allclose((left[:, 2:] @ AFTER[1].T).std(1), [0.2, 0.2, 0], atol=1e-6)  # the third has no history
+    np.testing.assert_allclose((right @ (1000 * SIMILAR)).std(1), [0.2, 0.2, 0], atol=1e-6)
+    two, _ = user_parts({"factors": (USERS, FACTORS)}, had, SIMILAR, Choice(share=0.25))
+    np.testing.assert_allclose((two @ FACTORS.T).std(1), [0.75, 0, 0.75], atol=1e-6)
 
 
 def test_scores_that_are_all_alike_weigh_nothing():

@@ -38,6 +38,7 @@ from tests import ring_world
 def settings(**given) -> SimpleNamespace:
     return SimpleNamespace(
         seed=42,
+        sequence=None,
         combine=CombineConfig(**given),
         candidates=CandidatesConfig(top_k=4),
         embed=EmbedConfig(blocks=2),
@@ -68,29 +69,34 @@ def vectors(spark: SparkSession, lake: Lake) -> tuple[dict, dict]:
 def test_the_weights_are_chosen_on_valid_rows_and_one_product_is_the_weighted_sum(spark: SparkSession, combined: Lake):
     manifest = combined.manifest(COMBINED_USER_VECTORS)
     chosen, tried = manifest["choice"], {json.dumps(row): row["ndcg"] for row in manifest["tried"]}
-    assert len(tried) == 11 * 5 * 3
+    assert len(tried) >= 11 * 5 * 3 + 10  # shares, decays and texts, and shares of the popularity
     assert chosen["share"] >= 0.5  # the ring is in who had what together; the factors are random numbers
     assert max(tried.values()) == tried[json.dumps({**chosen, "ndcg": max(tried.values())})]
 
     users, items = vectors(spark, combined)
     size = len(items)
-    assert all(len(v) == 2 + size for v in (*users.values(), *items.values()))
+    assert all(len(v) == 3 + size for v in (*users.values(), *items.values()))
     had = np.zeros((ring_world.USERS, size))
     for u, i, *_, split in ring_world.events(valid=True):
         if split == "train":
             had[u, i] = 1
+    held_out = np.bincount([i for _, i, *_, split in ring_world.events(valid=True) if split == "valid"], minlength=size)
     if chosen["texts"] == "none":
         similar = ease(had.T @ had, 8.5)
-        np.testing.assert_allclose(np.array([items[i][2:] for i in range(size)]).T, similar, atol=1e-6)
+        np.testing.assert_allclose(np.array([items[i][3:] for i in range(size)]).T, similar, atol=1e-6)
     factors = np.array([items[i][:2] for i in range(size)])
     for u in (0, 5):
         scores = np.array([users[u] @ items[i] for i in range(size)])
         left = factors @ users[u][:2]
-        right = np.array([items[i][2:] for i in range(size)]) @ users[u][2:]
-        np.testing.assert_allclose(scores, left + right, rtol=1e-5)
-        assert right.std() == pytest.approx(chosen["share"], rel=1e-3)
-        assert left.std() == pytest.approx(1 - chosen["share"], rel=1e-3, abs=1e-6)
-    assert (users[ring_world.NOBODY][2:] == 0).all()
+        popular = np.array([items[i][2] for i in range(size)]) * users[u][2]
+        right = np.array([items[i][3:] for i in range(size)]) @ users[u][3:]
+        np.testing.assert_allclose(scores, left + popular + right, rtol=1e-5)
+        personal = 1 - chosen["popularity"]
+        assert right.std() == pytest.approx(personal * chosen["share"], rel=1e-3)
+        assert left.std() == pytest.approx(personal * (1 - chosen["share"]), rel=1e-3, abs=1e-6)
+        assert users[u][2] == pytest.approx(0)  # on the ring, all are met as often
+    assert [items[i][2] for i in range(size)] == ((had > 0).sum(0) + held_out).tolist()
+    assert (users[ring_world.NOBODY][3:] == 0).all()
 
 
 def test_the_texts_of_ease_are_those_of_the_encoder_it_names(spark: SparkSession, combined: Lake):
@@ -118,12 +124,12 @@ def test_without_texts_it_is_the_same_model_over_other_factors(spark: SparkSessi
     folded = spark.createDataFrame([(0, [1.0, 0.0])], "user_id bigint, vector array<float>")
     (user,) = alone.users(folded).collect()
     had = [ring_world.after(0, n) for n in range(ring_world.WALKED)]
-    assert set(np.flatnonzero(user.vector[2:])) == {
+    assert set(np.flatnonzero(user.vector[3:])) == {
         *had,
         ring_world.after(0, ring_world.WALKED),
     }  # the valid event is folded in
     assert all(list(vector[:2]) == own[i] for i, vector in items.items())
-    had_by_all = np.array([items[i][2:] for i in range(ring_world.RING)])
+    had_by_all = np.array([items[i][3:] for i in range(ring_world.RING)])
     assert (np.diag(had_by_all) == 0).all()
 
 
@@ -200,5 +206,5 @@ def test_a_users_history_folded_in_anew_gives_the_vector_that_combine_gave(
         log, items, {}, write_catalogue(full, str(tmp_path)), FactorizeConfig(), ring_world.USERS, popularity=False
     )
     folded = combined.read(spark, USER_VECTORS).where("user_id = 5").select("user_id", "vector")
-    (made,) = new_users.combined(night, combined, log, folded, 42, str(tmp_path)).collect()
+    (made,) = new_users.combined(night, combined, log, folded, False, 42, str(tmp_path)).collect()
     np.testing.assert_array_equal(made.vector, vectors(spark, combined)[0][5])

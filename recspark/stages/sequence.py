@@ -1,0 +1,202 @@
+"""sequence: a small causal transformer over item vectors learns what comes after what. combine takes it as a third part.
+
+It learns from train events alone, and stops by what is held out: `valid` rows where the split has any, else train rows drawn as
+the night's test was; combine chooses its share on the same. So it never learns from what it is chosen on. It runs where the
+configuration has a section `sequence`; the softmax is over all items, so the catalogue must be one that combine can take.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, ClassVar
+
+import pyarrow as pa
+from pydantic import Field
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recspark.data.blocks import keep
+from recspark.data.catalogue import Catalogue, vector_column, write_catalogue
+from recspark.data.examples import deal
+from recspark.data.sequences import windows
+from recspark.errors import UserError
+from recspark.lake import Lake
+from recspark.lake.folders import folder_hash
+from recspark.models.sequence import Inputs, SequenceModel, SequenceShape, save_sequence
+from recspark.retrieval.sequences import Sequences
+from recspark.session import task_threads
+from recspark.stages.lists import id_type
+from recspark.stages.text_vectors import with_texts
+from recspark.stages.training import RankedTraining, best_model, fingerprint_of, log_frame, make_job, train
+from recspark.stages.validation import validation_interactions
+from recspark.tables import INTERACTIONS, ITEM_VECTORS, SEQUENCE_EXAMPLES, SEQUENCE_LOG
+from recspark.training.sequence_lesson import SequenceLesson
+
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+INPUTS = ("interactions", "base_text_vectors", "text_vectors", "item_vectors")
+OUTPUTS = ("sequence_examples", "sequence_log", "models/sequence")
+MODEL = "sequence"
+
+log = logging.getLogger("recspark")
+
+
+class SequenceConfig(RankedTraining):
+    """What it reads of an item, its size, and how it learns."""
+
+    section: ClassVar[str] = "sequence"
+
+    inputs: Inputs = Field("texts", description="an item is what its texts say, a vector of its own (ids), or both")
+    shape: SequenceShape = SequenceShape()
+    temperature: float = Field(0.07, gt=0, description="of the softmax over all items")
+    learning_rate: float = Field(1e-3, gt=0, description="peak")
+    max_users: int = Field(200_000, ge=1, description="users to learn from at most, drawn by a hash of the id")
+    dropout: float = Field(0.3, ge=0, lt=1)
+    epochs: int = Field(15, ge=1, description="at most; fewer when the held-out loss stops falling")
+    patience: int = Field(3, ge=1, description="epochs without a lower held-out loss before it stops")
+
+
+def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
+    """Read interactions and the items' text vectors; write sequence_examples, sequence_log and the model `sequence`.
+
+    Raises UserError if too few users have one event after another.
+    """
+    settings = config.sequence
+    if settings is None:
+        raise UserError("sequence: the configuration has no section sequence; write one: sequence: {}")
+    scratch = lake.scratch("sequence/tables")
+    catalogue, texts = read_items(spark, lake, settings, scratch)
+    lake.write(examples(spark, lake, config, settings, catalogue, scratch), SEQUENCE_EXAMPLES)
+    model, rows = learn(spark, lake, config, settings, catalogue, texts)
+    lake.write(log_frame(spark, rows), SEQUENCE_LOG)
+    with TemporaryDirectory() as folder:
+        save_sequence(model, settings.shape, folder)
+        lake.write_model(MODEL, folder)
+    lake.clear_scratch("sequence")
+
+
+def read_items(
+    spark: SparkSession, lake: Lake, settings: SequenceConfig, scratch: str
+) -> tuple[Catalogue, tuple[str, ...]]:
+    """All items by position, and the names of the catalogue's columns of text vectors."""
+    items = lake.read(spark, ITEM_VECTORS).select("item_id", "text_hash")
+    if settings.inputs == "ids":
+        return write_catalogue(items.select("item_id", F.lit(True).alias("there")), scratch), ()
+    columns, encoders = with_texts(spark, lake, items, "sequence")
+    return write_catalogue(columns, scratch), encoders
+
+
+def examples(
+    spark: SparkSession, lake: Lake, config: "Deployment", settings: SequenceConfig, catalogue: Catalogue, scratch: str
+) -> DataFrame:
+    """The training table; `data.examples.deal` says how it is laid out."""
+    learned, held_out = learned_and_held_out(lake.read(spark, INTERACTIONS), config, scratch)
+    made = windows(learned, held_out, catalogue, settings.shape.longest, settings.max_users, config.seed)
+    found = keep(made, f"{scratch}/windows")
+    counts = {row["part"]: row["count"] for row in found.groupBy("part").count().collect()}
+    if counts.get("train", 0) < settings.num_processes:
+        raise UserError(
+            f"sequence: {counts.get('train', 0)} users have a train event after another, too few for {settings.num_processes} ranks; "
+            "leave out the section sequence"
+        )
+    if counts.get("valid", 0) < settings.num_processes:
+        log.warning("sequence: hardly anything is held out, so it learns for all of sequence.epochs")
+        found = found.where("part = 'train'")
+    layout = deal(
+        found.select("window", "length", "part"), "window", settings.batch_size, settings.num_processes, config.seed
+    )
+    rows = layout.join(found.drop("part", "length"), "window")
+    return rows.repartition(settings.num_processes, "shard").sortWithinPartitions("shard", "part", "batch", "slot")
+
+
+def learned_and_held_out(events: DataFrame, config: "Deployment", scratch: str) -> tuple[DataFrame, DataFrame]:
+    """(user_id, item_id, order_key) each: what is learned from, and what combine will choose on."""
+    columns = ("user_id", "item_id", "order_key")
+    train, held_out = "train", "valid"
+    if events.where("split = 'valid'").first() is None:
+        events, held_out = keep(validation_interactions(events, config), f"{scratch}/interactions"), "test"
+    return (events.where(F.col("split") == split).select(*columns) for split in (train, held_out))  # type: ignore[return-value]
+
+
+def learn(
+    spark: SparkSession,
+    lake: Lake,
+    config: "Deployment",
+    settings: SequenceConfig,
+    catalogue: Catalogue,
+    texts: tuple[str, ...],
+    name: str = MODEL,
+) -> tuple[SequenceModel, list[dict]]:
+    """The model of the best epoch, learned from sequence_examples, and the log. name: whose checkpoints these are."""
+    lesson = SequenceLesson(
+        catalogue,
+        texts,
+        not texts or settings.inputs == "both",
+        settings.shape,
+        settings.dropout,
+        settings.temperature,
+        settings.learning_rate,
+        config.seed,
+    )
+    fingerprint = fingerprint_of(lake, settings, [SEQUENCE_EXAMPLES, ITEM_VECTORS], config.seed, *texts)
+    job = make_job(lake, name, settings, lesson, SEQUENCE_EXAMPLES, config.seed, fingerprint)
+    train(spark, lake, name, job, settings, f"transformer over {'what texts say' if texts else 'ids'}")
+    return best_model(job)  # type: ignore[return-value]
+
+
+def saved(spark: SparkSession, lake: Lake) -> Sequences:
+    """The run date's model.
+
+    Raises UserError if it is not there, or was learned from other tables than are there now.
+    """
+    version = lake.model_of_date(MODEL)
+    learned = version.manifest["inputs"]
+    for table in (
+        INTERACTIONS,
+        ITEM_VECTORS,
+    ):  # it knows items by position, and must not have seen what it is chosen on
+        if learned.get(table.name, {}).get("fingerprint") != lake.manifest(table).get("fingerprint"):
+            raise UserError(
+                f"the model sequence of run date {lake.run_date} learned from another {table.name} than is there now; "
+                "run again from sequence"
+            )
+    path, _ = lake.read_version(MODEL, version)
+    return Sequences(path, task_threads(spark))
+
+
+def list_parts(sequences: Sequences, catalogue: Catalogue, users: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """(item_id, vector) and (user_id, vector) under the model alone. users: (user_id, history) by positions of the catalogue."""
+    positions = catalogue.positions(users.sparkSession)
+
+    def of_items(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        vectors = sequences.items()
+        for batch in batches:
+            found = vector_column(vectors[batch.column("position").to_numpy()])
+            yield pa.RecordBatch.from_arrays([batch.column("item_id"), found], ["item_id", "vector"])
+
+    def of_users(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            found = vector_column(sequences.users(batch.column("history")))
+            yield pa.RecordBatch.from_arrays([batch.column("user_id"), found], ["user_id", "vector"])
+
+    item_type = positions.schema["item_id"].dataType.simpleString()
+    items = positions.mapInArrow(of_items, f"item_id {item_type}, vector array<float>")
+    histories = users.select("user_id", "history")
+    return items, histories.mapInArrow(of_users, f"user_id {id_type(users)}, vector array<float>")
+
+
+def sequences_of_ids(spark: SparkSession, lake: Lake, config: "Deployment", scratch: str) -> Sequences:
+    """As tonight's model would be if it could not read: learned from the same examples, with vectors of their own for the items."""
+    assert config.sequence is not None
+    settings = config.sequence.model_copy(update={"inputs": "ids"})
+    catalogue, _ = read_items(spark, lake, settings, scratch)
+    model, _ = learn(spark, lake, config, settings, catalogue, (), "sequence_of_ids")
+    with TemporaryDirectory() as local:
+        save_sequence(model, settings.shape, local)
+        # Named by its content: a machine's copy of an earlier one must not be taken for it.
+        folder = f"{scratch}/model-{folder_hash(Path(local))[:16]}"
+        lake.put_folder(local, folder)
+    lake.clear_scratch("sequence_of_ids")
+    return Sequences(folder, task_threads(spark))
