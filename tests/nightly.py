@@ -53,7 +53,7 @@ def small_night(raw: Path, lake: Path, encoder: Path, **changes: Any) -> dict[st
     }
     settings["embed"] = {"blocks": 2}
     settings["candidates"] = {"top_k": 20}
-    few = [{"kind": "popularity"}, {"kind": "als"}]
+    few = [{"kind": "popularity"}, {"kind": "als", "iterations": 3}]
     settings["evaluate"] = {"ks": [5, 10], "replicates": 100, "slices": False, "new_users": [2], "baselines": few}
     for key, value in changes.items():
         *parents, last = key.split(".")

@@ -30,6 +30,7 @@ def settings(candidates: CandidatesConfig, evaluate: EvaluateConfig | None = Non
             interactions=SimpleNamespace(columns=SimpleNamespace(timestamp=None, order="order")),
         ),
         candidates=candidates,
+        sequence=None,
         combine=None,
         rerank=None,
         evaluate=evaluate,

@@ -13,17 +13,23 @@ from recspark.data.sums import exact_mean
 
 
 def windows(
-    learned: DataFrame, held_out: DataFrame, catalogue: Catalogue, longest: int, max_users: int, seed: int
+    learned: DataFrame,
+    before: DataFrame,
+    held_out: DataFrame,
+    catalogue: Catalogue,
+    longest: int,
+    max_users: int,
+    seed: int,
 ) -> DataFrame:
     """(window, part, positions, wanted, weight, length), at most `longest` events and the one that comes after.
 
-    part train: of the events `learned`, each but a user's first is wanted once. part valid: of these and those held out together;
-    wanted are the held-out ones. positions, wanted: int32 little-endian, wanted 1 or 0. weight: wanted events of the window over
+    part train: of the events `learned`, each but a user's first is wanted once. part valid: of those `before`, which users
+    are known by, and those held out together; wanted are the held-out ones. positions, wanted: int32 little-endian, wanted 1 or 0. weight: wanted events of the window over
     what windows of the part have on average, for a loss that is the mean over events. Events of one moment go by a hash.
     max_users: drawn by a hash of the id.
     """
     asked = held_out.select("user_id").distinct()
-    both = learned.join(asked, "user_id", "left_semi").withColumn("held_out", F.lit(False))
+    both = before.join(asked, "user_id", "left_semi").withColumn("held_out", F.lit(False))
     both = both.unionByName(held_out.withColumn("held_out", F.lit(True)))
     parts = {"train": learned.withColumn("held_out", F.lit(True)), "valid": both}
     cut = [windows_of(sequences(events, catalogue, max_users, seed), part, longest) for part, events in parts.items()]

@@ -121,23 +121,41 @@ def random_start(side: Side, seed: int, size: int) -> DataFrame:
     return hashed.groupBy("block").cogroup(side.packed.groupBy("block")).applyInPandas(draw, SOLVED)
 
 
+class Folding:
+    """Users given vectors by one solve over each one's history, over the vectors of the same items again and again; no training.
+
+    Where the pairs and items lie in blocks is found out once.
+    """
+
+    def __init__(self, pairs: DataFrame, items: DataFrame, settings: FactorSettings, blocks: int, scratch: str):
+        """items: (item_id); pairs of others are left out."""
+        self.links, self.settings, self.scratch = (
+            Links(pairs, items.select("item_id"), blocks, scratch),
+            settings,
+            scratch,
+        )
+
+    def users(self, item_vectors: DataFrame) -> DataFrame:
+        """(user_id, vector) given (item_id, vector, interactions, exposure) of all the items.
+
+        As in the factorization, the Gram matrix runs over the items with training interactions, each by its exposure: that
+        somebody has not met what nobody has met yet says nothing; where nobody has met any, what a user had is all there is.
+        To be kept before the next are made.
+        """
+        links, size = self.links, self.settings.embedding_size
+        item_blocks = keep(to_blocks(item_vectors, links.item_index, "item_id"), f"{self.scratch}/item_blocks")
+        met = item_vectors.where("interactions > 0")
+        root = F.transform("vector", lambda value: value * F.sqrt("exposure"))
+        met_index = links.item_index.join(met.select(F.col("item_id").alias("id")), "id", "left_semi")
+        gram = gram_of_blocks(to_blocks(met.withColumn("vector", root), met_index, "item_id"), size)
+        others = met.agg(F.coalesce(exact_sum("exposure"), F.lit(0.0)).alias("others")).first()
+        assert others is not None  # an aggregate without groups has one row
+        solved = solve_side(links.users, item_blocks, gram, others["others"], self.settings)
+        return from_blocks(solved.select("block", "matrix"), links.user_index, "user_id", size)
+
+
 def fold_in(
     pairs: DataFrame, item_vectors: DataFrame, settings: FactorSettings, blocks: int, scratch: str
 ) -> DataFrame:
-    """(user_id, vector) by one solve over each user's history, given (item_id, vector, interactions, exposure); no training.
-
-    As in the factorization, the Gram matrix runs over the items with training interactions, each by its exposure: that
-    somebody has not met what nobody has met yet says nothing; where nobody has met any, what a user had is all there is.
-    Pairs of items without a vector are left out.
-    """
-    size = settings.embedding_size
-    links = Links(pairs, item_vectors, blocks, scratch)
-    item_blocks = keep(to_blocks(item_vectors, links.item_index, "item_id"), f"{scratch}/item_blocks")
-    met = item_vectors.where("interactions > 0")
-    root = F.transform("vector", lambda value: value * F.sqrt("exposure"))
-    met_index = links.item_index.join(met.select(F.col("item_id").alias("id")), "id", "left_semi")
-    gram = gram_of_blocks(to_blocks(met.withColumn("vector", root), met_index, "item_id"), size)
-    others = met.agg(F.coalesce(exact_sum("exposure"), F.lit(0.0)).alias("others")).first()
-    assert others is not None  # an aggregate without groups has one row
-    solved = solve_side(links.users, item_blocks, gram, others["others"], settings)
-    return from_blocks(solved.select("block", "matrix"), links.user_index, "user_id", size)
+    """(user_id, vector) by one solve over each user's history: see `Folding`, for once."""
+    return Folding(pairs, item_vectors, settings, blocks, scratch).users(item_vectors)

@@ -179,7 +179,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     judged = truth.select("user_id").distinct()
     before = interactions.join(judged, "user_id", "left_semi")
     solve = config.factorize if version is None else load_head(local_folder(version.path))[2]
-    fold_in = history_folding(before, solve, config.embed.blocks, scratch)
+    fold_in = history_folding(before, items, solve, config.embed.blocks, scratch)
     slices: dict[str, tuple[str, ...]] = {b.kind: b.slices for b in settings.baselines}
     sources = Sources(
         catalogue,

@@ -107,14 +107,12 @@ def priors(items: DataFrame) -> DataFrame:
     return items.select("item_id", F.col("prior").alias("vector"), "interactions", "exposure")
 
 
-def history_folding(interactions: DataFrame, settings: FactorSettings, blocks: int, scratch: str) -> FoldIn:
-    """Folds the users of these interactions in over any item vectors, as embed does over its own."""
-    pairs = keep(solves.interaction_pairs(interactions, solves.FOLDED), f"{scratch}/pairs")
-
-    def fold_in(item_vectors: DataFrame) -> DataFrame:
-        return solves.fold_in(pairs, item_vectors, settings, blocks, f"{scratch}/fold_in")
-
-    return fold_in
+def history_folding(
+    interactions: DataFrame, items: DataFrame, settings: FactorSettings, blocks: int, scratch: str
+) -> FoldIn:
+    """Folds the users of these interactions in over any vectors of the items, as embed does over its own."""
+    pairs = solves.interaction_pairs(interactions, solves.FOLDED)
+    return solves.Folding(pairs, items, settings, blocks, f"{scratch}/fold_in").users
 
 
 def kept(vectors: Vectors, path: str) -> Vectors:

@@ -104,7 +104,7 @@ def models_of(
 ) -> list[Model]:
     """Popularity, the texts alone, and the full model, in the order in which evaluate judges them; users folded in from these events."""
     mine = events.join(judged, "user_id", "left_semi")
-    fold_in = history_folding(mine, night.solve, config.embed.blocks, scratch)
+    fold_in = history_folding(mine, night.items, night.solve, config.embed.blocks, scratch)
     everyone = judged.withColumn("vector", F.array(F.lit(1.0).cast("float")))
     models = [Model("popularity", everyone, ("knows_popularity",))] if night.popularity else []
     for name, items in night.texts.items():

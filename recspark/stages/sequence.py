@@ -20,6 +20,7 @@ from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, vector_column, write_catalogue
 from recspark.data.examples import deal
 from recspark.data.sequences import windows
+from recspark.data.solves import LEARNED
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.lake.folders import folder_hash
@@ -92,8 +93,8 @@ def examples(
     spark: SparkSession, lake: Lake, config: "Deployment", settings: SequenceConfig, catalogue: Catalogue, scratch: str
 ) -> DataFrame:
     """The training table; `data.examples.deal` says how it is laid out."""
-    learned, held_out = learned_and_held_out(lake.read(spark, INTERACTIONS), config, scratch)
-    made = windows(learned, held_out, catalogue, settings.shape.longest, settings.max_users, config.seed)
+    events = events_of(lake.read(spark, INTERACTIONS), config, scratch)
+    made = windows(*events, catalogue, settings.shape.longest, settings.max_users, config.seed)
     found = keep(made, f"{scratch}/windows")
     counts = {row["part"]: row["count"] for row in found.groupBy("part").count().collect()}
     if counts.get("train", 0) < settings.num_processes:
@@ -111,13 +112,17 @@ def examples(
     return rows.repartition(settings.num_processes, "shard").sortWithinPartitions("shard", "part", "batch", "slot")
 
 
-def learned_and_held_out(events: DataFrame, config: "Deployment", scratch: str) -> tuple[DataFrame, DataFrame]:
-    """(user_id, item_id, order_key) each: what is learned from, and what combine will choose on."""
-    columns = ("user_id", "item_id", "order_key")
-    train, held_out = "train", "valid"
+def events_of(events: DataFrame, config: "Deployment", scratch: str) -> tuple[DataFrame, DataFrame, DataFrame]:
+    """(user_id, item_id, order_key) each: what is learned from; what users are known by; and what combine will choose on."""
+    held_out = "valid"
     if events.where("split = 'valid'").first() is None:
         events, held_out = keep(validation_interactions(events, config), f"{scratch}/interactions"), "test"
-    return (events.where(F.col("split") == split).select(*columns) for split in (train, held_out))  # type: ignore[return-value]
+    rows = events.select("user_id", "item_id", "order_key", "split")
+    parts = (
+        rows.where(F.col("split").isin(*names)).drop("split") for names in (LEARNED, (*LEARNED, "history"), (held_out,))
+    )
+    learned, before, asked = parts
+    return learned, before, asked
 
 
 def learn(

@@ -222,6 +222,7 @@ def test_users_who_leave_nobody_to_choose_on_are_said_before_anything_is_learned
     lake = ring_world.write_lake(tmp_path, valid=False)[0]
     deployment: Any = SimpleNamespace(
         seed=42,
+        sequence=None,
         combine=CombineConfig(),
         embed=EmbedConfig(blocks=1),
         factorize=FactorizeConfig(embedding_size=2),

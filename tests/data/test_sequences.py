@@ -12,11 +12,13 @@ from recspark.data.sequences import windows
 EVENTS = "user_id string, item_id bigint, order_key bigint"
 
 
-def made(spark: SparkSession, tmp_path, learned: list, held_out: list, longest: int, users: int = 10) -> dict:
-    """{part: {(user, number): (positions, wanted, weight)}}"""
+def made(
+    spark: SparkSession, tmp_path, learned: list, held_out: list, longest: int, users: int = 10, history: tuple = ()
+) -> dict:
+    """{part: {(user, number): (positions, wanted, weight)}}; history: events that nobody learns from."""
     items = spark.createDataFrame([(i, float(i)) for i in range(0, 100, 10)], "item_id bigint, number double")
     catalogue = write_catalogue(items, str(tmp_path))  # item 10 n has position n
-    frames = (spark.createDataFrame(rows, EVENTS) for rows in (learned, held_out))
+    frames = (spark.createDataFrame(rows, EVENTS) for rows in (learned, [*learned, *history], held_out))
     found: dict = {"train": {}, "valid": {}}
     for row in windows(*frames, catalogue, longest, users, 42).collect():
         part, user, number = json.loads(row.window)
@@ -52,6 +54,12 @@ def test_what_is_held_out_is_wanted_after_what_came_before_and_never_learned(spa
     )
     assert found["train"]["a", 0][:2] == ([0, 1, 2, 3], [0, 1, 1, 1])
     assert all(position < 5 for positions, *_ in found["train"].values() for position in positions)
+
+
+def test_who_is_known_by_a_history_alone_is_judged_by_it_and_not_learned(spark, tmp_path):
+    found = made(spark, tmp_path, [("a", 0, 0), ("a", 10, 1)], [("b", 30, 9)], 3, history=(("b", 20, 5),))
+    assert {key: row[:2] for key, row in found["valid"].items()} == {("b", 0): ([2, 3], [0, 1])}
+    assert set(found["train"]) == {("a", 0)}
 
 
 def test_a_window_without_anything_wanted_is_left_out(spark, tmp_path):

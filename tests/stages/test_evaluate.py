@@ -36,7 +36,7 @@ def comparisons(spark, lake):
 def fold_by_sum(monkeypatch, users, size):
     """Stand in for the fold-in: a user's vector is the sum of the vectors in the history, so whole numbers stay whole."""
 
-    def folding(interactions, settings, blocks, scratch):
+    def folding(interactions, items, settings, blocks, scratch):
         def fold_in(item_vectors):
             vectors = {r.item_id: np.array(r.vector) for r in item_vectors.collect()}
             sums = {}
