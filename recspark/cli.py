@@ -1,4 +1,4 @@
-"""`recspark run | show user | show item | search | models … | doctor | version`."""
+"""`recspark run | show user | show item | search | models … | unlock | doctor | version`."""
 
 import datetime
 from typing import Annotated
@@ -159,6 +159,14 @@ def card(
     from recspark import versions
 
     raise typer.Exit(guard(lambda: versions.card(config, overrides or [], name, version), False))
+
+
+@app.command()
+def unlock(config: ConfigOption, run_date: DateOption = None, overrides: SetOption = None) -> None:
+    """Take away the lock of a run that you know to have died on another machine."""
+    from recspark import locks
+
+    raise typer.Exit(guard(lambda: locks.unlock(config, overrides or [], day(run_date)), False))
 
 
 @app.command()

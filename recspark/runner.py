@@ -12,6 +12,7 @@ from recspark import config as configuration
 from recspark import session
 from recspark.exits import guard
 from recspark.lake import Lake
+from recspark.lake.lock import RunLock
 from recspark.pipeline import STAGES, TRAINING, Deployment, stage_name
 from recspark.stages.versions import TONIGHT, chosen_retriever, keep_card
 from recspark.story import open_log
@@ -32,13 +33,20 @@ class Request:
 def run(request: Request, names: Sequence[str]) -> None:
     """Run the named stages, in order.
 
-    Raises UserError for what the user can mend, RunFailed if ranks were lost or the lists fail their checks; the tables of
+    Raises UserError for what the user can mend, such as another run of the date that is under way; RunFailed if ranks were lost or the lists fail their checks; the tables of
     earlier stages stay.
     """
     deployment = configuration.load(request.config, Deployment, list(request.overrides))
     lake = Lake(deployment.lake, request.run_date, facts={"settings": configuration.dump(deployment, request.config)})
     log_path = open_log(lake, request.verbosity)
     names = planned(lake, deployment, names)
+    lake.lock = RunLock(lake, request.run_date)
+    with lake.lock.held(log.warning):
+        run_stages(lake, deployment, request, names, log_path)
+
+
+def run_stages(lake: Lake, deployment: Deployment, request: Request, names: Sequence[str], log_path: str) -> None:
+    """One Spark application, from its start to the list of what was made."""
     spark = session.build(deployment.spark)
     if request.verbosity > 0:
         spark.sparkContext.setLogLevel("WARN")

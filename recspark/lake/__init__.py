@@ -4,6 +4,7 @@
     <root>/<table>/run_date=2026-11-24/_manifest.json     rows, schema, settings, inputs, code version, seconds
     <root>/models/<name>/version=2026-11-24-1a2b3c4d/     a model's folder, with a manifest of the same kind; it stays (registry.py)
     <root>/_scratch/run_date=2026-11-24/<name>/           work in progress: staging, checkpoints; nobody reads it
+    <root>/_locks/run_date=2026-11-24.json                which run writes the date now (lock.py)
 
 The root is a local folder or a URI that pyarrow knows (hdfs://, s3://, gs://). On object stores a rename is not atomic;
 only local folders and HDFS were meant here, and only local folders were run.
@@ -27,6 +28,7 @@ from recspark.errors import UserError
 from recspark.lake.checks import verify_rows
 from recspark.lake.files import Files
 from recspark.lake.folders import MANIFEST, folder_hash, local_folder
+from recspark.lake.lock import RunLock
 from recspark.lake.registry import Registry, Version, version_id
 from recspark.tables import Table, check
 
@@ -56,10 +58,17 @@ class Lake(Files):
     traffic: list[Traffic] = field(default_factory=list)
     stage: str = ""
     stage_began: int = 0  # what was in the traffic before the stage
+    lock: RunLock | None = None  # held by whoever runs stages; nothing is published once it is another's
 
     def begin(self, stage: str) -> None:
         """From here on, what is read and written is the stage's."""
         self.stage, self.stage_began = stage, len(self.traffic)
+
+    def publish(self, staged: str, final: str) -> None:
+        """As of files; RunFailed if another run writes the run date by now."""
+        if self.lock is not None:
+            self.lock.require_mine()
+        super().publish(staged, final)
 
     # ---- paths
 

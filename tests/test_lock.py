@@ -1,0 +1,156 @@
+"""Two runs of one date, of which only one may write: on this machine, on another, dead, asleep and in a race."""
+
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from recspark import locks
+from recspark.errors import RunFailed, UserError
+from recspark.lake import Lake, lock
+from recspark.lake.lock import RunLock
+
+DATE = datetime.date(2026, 1, 2)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(str(tmp_path), DATE)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+
+
+def on_another_machine(lake: Lake, count: int = 0) -> dict:
+    """A lock that a run elsewhere has written."""
+    holder = {**RunLock(lake, DATE).holder, "host": "elsewhere", "count": count}
+    lake.write_json(RunLock(lake, DATE).place, holder)
+    return holder
+
+
+def test_while_a_run_writes_a_date_another_is_told_who_it_is(lake: Lake):
+    first, second = RunLock(lake, DATE), RunLock(lake, DATE)
+    with first.held():
+        with pytest.raises(
+            UserError, match=rf"is being written by another run: since .*, process {os.getpid()} .*unlock"
+        ):
+            second.take()
+        with RunLock(lake, datetime.date(2026, 1, 3)).held():  # another date is free
+            first.require_mine()
+    second.take()
+    second.release()
+    assert lake.names("_locks") == []
+
+
+def test_a_run_that_was_killed_is_succeeded(lake: Lake):
+    code = (
+        "import datetime, sys; from recspark.lake import Lake; from recspark.lake.lock import RunLock;"
+        "RunLock(Lake(sys.argv[1], None), datetime.date(2026, 1, 2)).take(); print('held', flush=True); input()"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code, lake.root], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"held\n"
+    with pytest.raises(UserError, match=f"process {run.pid}"):
+        RunLock(lake, DATE).take()
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    told: list[str] = []
+    with RunLock(lake, DATE).held(told.append):
+        assert len(told) == 1
+        assert "the run before this one has died: since" in told[0]
+        assert f"process {run.pid}" in told[0]
+
+
+def test_another_process_of_the_same_number_is_not_the_run(lake: Lake):
+    holder = {**RunLock(lake, DATE).holder, "started": "before the machine was started"}
+    lake.write_json(RunLock(lake, DATE).place, holder)
+    with RunLock(lake, DATE).held():
+        pass
+
+
+@pytest.mark.usefixtures("quick")
+def test_on_another_machine_a_run_lives_while_its_count_rises(lake: Lake):
+    holder = on_another_machine(lake)
+    ended = threading.Event()
+
+    def go_on() -> None:
+        while not ended.wait(0.02):
+            holder["count"] += 1
+            lake.write_json(RunLock(lake, DATE).place, holder)
+
+    alive = threading.Thread(target=go_on)
+    alive.start()
+    try:
+        with pytest.raises(UserError, match="on elsewhere"):
+            RunLock(lake, DATE).take()
+    finally:
+        ended.set()
+        alive.join()
+    with RunLock(lake, DATE).held():  # it has stopped
+        pass
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_slept_too_long_notices_before_it_publishes(lake: Lake, tmp_path: Path):
+    lake.lock = RunLock(lake, DATE)
+    with lake.lock.held():
+        (tmp_path / "staged").mkdir()
+        lake.publish("staged", "table")
+        on_another_machine(lake)
+        (tmp_path / "staged").mkdir()
+        with pytest.raises(RunFailed, match="is no longer this run's"):
+            lake.publish("staged", "table")
+    assert (
+        json.loads((tmp_path / "_locks" / f"run_date={DATE}.json").read_text())["host"] == "elsewhere"
+    )  # not taken away
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_count_rises_as_long_as_the_run_lives(lake: Lake):
+    own = RunLock(lake, DATE)
+    with own.held():
+        until = time.monotonic() + 10
+        while (own.read() or {})["count"] < 2:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_of_many_that_start_at_once_one_gets_it(lake: Lake):
+    runs, got = [RunLock(lake, DATE) for _ in range(12)], []
+    start = threading.Barrier(len(runs))
+
+    def race(run: RunLock) -> None:
+        start.wait()
+        if run.create():
+            got.append(run)
+
+    threads = [threading.Thread(target=race, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 1
+    got[0].require_mine()
+
+
+@pytest.mark.usefixtures("quick")
+def test_unlock_frees_what_a_dead_run_holds_and_nothing_else(lake: Lake, tmp_path: Path, capsys):
+    config = tmp_path / "night.yaml"
+    config.write_text(f"lake: {lake.root}")
+    with pytest.raises(UserError, match="no run holds run date 2026-01-02"):
+        locks.unlock(str(config), [], DATE)
+    with RunLock(lake, DATE).held(), pytest.raises(UserError, match=r"lives: since .*; end it there"):
+        locks.unlock(str(config), [], DATE)
+    on_another_machine(lake)
+    locks.unlock(str(config), [], DATE)
+    assert "is free; it was held since" in capsys.readouterr().out
+    assert RunLock(lake, DATE).read() is None
