@@ -1,4 +1,4 @@
-"""`recspark run | show user | show item | search | models … | unlock | doctor | version`."""
+"""`recspark run | show user | show item | search | models … | history | lineage | vacuum | unlock | doctor | version`."""
 
 import datetime
 from typing import Annotated
@@ -159,6 +159,42 @@ def card(
     from recspark import versions
 
     raise typer.Exit(guard(lambda: versions.card(config, overrides or [], name, version), False))
+
+
+@app.command()
+def history(
+    config: ConfigOption,
+    overrides: SetOption = None,
+    top: Annotated[int, typer.Option(min=1, help="nights to print")] = 20,
+) -> None:
+    """The nights of the lake, the newest first."""
+    from recspark import history as nights
+
+    raise typer.Exit(guard(lambda: nights.show_history(config, overrides or [], top), False))
+
+
+@app.command()
+def lineage(table: str, config: ConfigOption, run_date: DateOption = None, overrides: SetOption = None) -> None:
+    """What a table of a run date (the newest) was made from, down to the raw data."""
+    from recspark import history as nights
+
+    date = run_date.date() if run_date else None
+    raise typer.Exit(guard(lambda: nights.show_lineage(config, overrides or [], table, date), False))
+
+
+@app.command()
+def vacuum(
+    config: ConfigOption,
+    overrides: SetOption = None,
+    keep: Annotated[int | None, typer.Option(min=1, metavar="N", help="the newest N dates stay")] = None,
+    days: Annotated[int | None, typer.Option(min=0, metavar="N", help="dates of the last N days stay")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="do it; else it is only said")] = False,
+) -> None:
+    """Remove old nights, but for what is still needed."""
+    from recspark import history as nights
+
+    today = datetime.date.today()
+    raise typer.Exit(guard(lambda: nights.vacuum(config, overrides or [], keep, days, delete, today), False))
 
 
 @app.command()

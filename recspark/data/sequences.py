@@ -24,8 +24,8 @@ def windows(
     """(window, part, positions, wanted, weight, length), at most `longest` events and the one that comes after.
 
     part train: of the events `learned`, each but a user's first is wanted once. part valid: of those `before`, which users
-    are known by, and those held out together; wanted are the held-out ones. positions, wanted: int32 little-endian, wanted 1 or 0. weight: wanted events of the window over
-    what windows of the part have on average, for a loss that is the mean over events. Events of one moment go by a hash.
+    are known by, and those held out together; wanted are the held-out ones. positions, wanted: int32 little-endian, wanted 1 or 0. weight: 1 over the wanted events
+    that windows of the part have on average: the mean of weighted sums over windows is the mean over events. Events of one moment go by a hash.
     max_users: drawn by a hash of the id.
     """
     asked = held_out.select("user_id").distinct()
@@ -79,6 +79,6 @@ def windows_of(found: DataFrame, part: str, longest: int) -> DataFrame:
         F.lit(part).alias("part"),
         "positions",
         "wanted",
-        (F.col("asked") / mean).cast("float").alias("weight"),
+        (F.lit(1.0) / mean).cast("float").alias("weight"),
         F.length("positions").alias("length"),
     )

@@ -107,7 +107,7 @@ SEQUENCE_EXAMPLES = Table(
             "binary",
             "1 for an event that is to be foreseen, 0 for one that is only read, int32 little-endian",
         ),
-        Column("weight", "float", "wanted events over what windows of the part have on average"),
+        Column("weight", "float", "1 over the wanted events that windows of the part have on average"),
         _SHARD,
     ),
     key=("window",),

@@ -34,8 +34,8 @@ def test_every_event_but_the_first_is_wanted_once(spark, tmp_path):
     found = made(spark, tmp_path, log, [], 2)
     assert found == {
         "train": {
-            ("a", 0): ([4, 3, 2], [0, 1, 1], 2 / (5 / 3)),
-            ("a", 1): ([2, 1, 0], [0, 1, 1], 2 / (5 / 3)),
+            ("a", 0): ([4, 3, 2], [0, 1, 1], 1 / (5 / 3)),
+            ("a", 1): ([2, 1, 0], [0, 1, 1], 1 / (5 / 3)),
             ("b", 0): ([8, 7], [0, 1], 1 / (5 / 3)),
         },
         "valid": {},

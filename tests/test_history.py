@@ -1,0 +1,194 @@
+"""What nights a lake holds, what their tables were made from, and what may go, on manifests written by hand."""
+
+import datetime
+import json
+from pathlib import Path
+
+import pytest
+
+from recspark import history
+from recspark.errors import UserError
+from recspark.lake import Lake
+from recspark.lake.lock import RunLock
+from recspark.lake.nights import MODELS, Place, parts, plan, remove
+
+FIRST, SECOND, THIRD = (datetime.date(2026, 1, day) for day in (1, 2, 3))
+VERSION = "2026-01-01-aaaaaaaa"
+
+
+def put(lake: Lake, path: str, fingerprint: str, *inputs: str, **about) -> None:
+    """A part with one file; inputs: path=fingerprint."""
+    given = {}
+    for text in inputs:
+        place, _, theirs = text.rpartition("=")
+        given[place.rpartition("/")[0]] = {"path": f"{lake.root}/{place}", "rows": 5, "fingerprint": theirs}
+    about = {"rows": 5, "written_at": "2026-01-02T03:04:05", "stage": "embed", "code_version": "1", **about}
+    lake.write_json(f"{path}/_manifest.json", {**about, "fingerprint": fingerprint, "inputs": given})
+    lake.write_file(f"{path}/part.parquet", "rows")
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal in which nothing is wrapped."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Three nights; the second took texts from the first, the third uses the first's retriever and the second's lists."""
+    lake = Lake(str(tmp_path / "lake"), THIRD)
+    put(lake, f"{MODELS}/retriever/version={VERSION}", "r")
+    for date in (FIRST, SECOND, THIRD):
+        for table in ("items", "user_factors", "item_factors"):
+            put(lake, f"{table}/run_date={date}", f"{table}{date.day}")
+        lake.write_file(f"logs/run_date={date}/run.jsonl", "{}")
+        lake.write_file(f"tensorboard/finetune/run_date={date}/events", "")
+    put(lake, f"text_vectors/run_date={FIRST}", "t1")
+    put(lake, f"text_vectors/run_date={SECOND}", "t2", f"text_vectors/run_date={FIRST}=t1")
+    put(lake, f"candidates/run_date={SECOND}", "c2")
+    retriever = f"models/retriever/version={VERSION}=r"
+    put(
+        lake,
+        f"item_vectors/run_date={THIRD}",
+        "v3",
+        f"items/run_date={THIRD}=items3",
+        retriever,
+        retriever_version=VERSION,
+    )
+    put(lake, f"pair_examples/run_date={THIRD}", "p3", f"candidates/run_date={SECOND}=c2")
+    put(
+        lake,
+        f"recommendations/run_date={THIRD}",
+        "l3",
+        f"item_vectors/run_date={THIRD}=v3",
+        f"items/run_date={THIRD}=other",
+    )
+    return lake
+
+
+@pytest.fixture
+def config(lake: Lake, tmp_path: Path) -> str:
+    (tmp_path / "night.yaml").write_text(f"lake: {lake.root}")
+    return str(tmp_path / "night.yaml")
+
+
+def left(lake: Lake) -> set[str]:
+    return {part.place.path for part in parts(lake)}
+
+
+def test_what_a_kept_night_was_made_from_stays(lake: Lake):
+    before = left(lake)
+    planned = plan(lake, {THIRD})
+    assert {part.place.path: why for part, why in planned.stays} == {
+        f"candidates/run_date={SECOND}": f"pair_examples/run_date={THIRD}",
+        f"models/retriever/version={VERSION}": f"item_vectors/run_date={THIRD}",
+        f"user_factors/run_date={FIRST}": f"models/retriever/version={VERSION}",  # what the version folds users in with
+        f"item_factors/run_date={FIRST}": f"models/retriever/version={VERSION}",
+    }
+    remove(lake, planned)
+    gone = {f"{t}/run_date={d}" for t, d in [("items", FIRST), ("items", SECOND), ("text_vectors", FIRST)]}
+    gone |= {f"{t}/run_date={SECOND}" for t in ("text_vectors", "user_factors", "item_factors")}
+    assert before - left(lake) == gone
+    assert lake.names("logs") == lake.names("tensorboard/finetune") == [f"run_date={THIRD}"]
+    assert lake.names("_scratch") == []
+    assert not plan(lake, {THIRD}).goes  # there is nothing more to do
+
+
+def test_a_version_that_is_promoted_or_was_before_stays_with_its_factors(lake: Lake):
+    lake.delete(f"item_vectors/run_date={THIRD}")
+    assert f"models/retriever/version={VERSION}" in {part.place.path for part in plan(lake, {THIRD}).goes}
+    log = [{"version": VERSION, "act": "promote", "at": "", "by": ""}]
+    lake.write_json(f"{MODELS}/retriever/promotions.json", {"log": log})
+    planned = plan(lake, {THIRD})
+    assert (Place(f"{MODELS}/retriever", f"version={VERSION}"), "its promotion") in {
+        (p.place, why) for p, why in planned.stays
+    }
+    assert f"user_factors/run_date={FIRST}" not in {part.place.path for part in planned.goes}
+
+
+def test_a_date_that_a_run_writes_stays(lake: Lake):
+    with RunLock(lake, FIRST).held():
+        planned = plan(lake, {THIRD})
+        assert not [part for part in planned.goes if part.place.date == FIRST]
+        assert f"logs/run_date={FIRST}" not in planned.beside
+        assert (Place("items", f"run_date={FIRST}"), "a run that writes the date") in {
+            (p.place, w) for p, w in planned.stays
+        }
+
+
+def test_vacuum_says_what_it_would_do_and_does_it_only_when_told_to(lake: Lake, config: str, capsys):
+    before = left(lake)
+    history.vacuum(config, [], 1, None, False, THIRD)
+    said = capsys.readouterr().out
+    assert "would remove 6 tables and models of 2 dates, 2026-01-01 to 2026-01-02, and 4 folders beside" in said
+    assert "nothing was removed; --delete does it" in said
+    assert left(lake) == before
+    history.vacuum(config, [], None, 1, True, THIRD)  # not older than a day: the first goes
+    assert "removed 1 table or model of 1 date, 2026-01-01" in capsys.readouterr().out
+    assert f"text_vectors/run_date={FIRST}" in left(lake)  # the second was made from it
+
+
+@pytest.mark.parametrize(
+    ("keep", "days", "said"),
+    [
+        (None, None, "needs one of --keep"),
+        (1, 1, "needs one of --keep"),
+        (None, 3, "nothing would stay: the newest of 3 nights is 2026-01-03"),
+    ],
+)
+def test_what_would_leave_nothing_or_means_nothing_is_refused(config: str, keep, days, said):
+    with pytest.raises(UserError, match=said):
+        history.vacuum(config, [], keep, days, True, datetime.date(2027, 1, 1))
+
+
+def test_history_shows_the_newest_first_and_which_were_not_published(lake: Lake, config: str, capsys):
+    history.show_history(config, [], 2)
+    said = capsys.readouterr().out
+    assert "3 nights" in said
+    assert said.index(str(THIRD)) < said.index(str(SECOND))
+    second = next(line for line in said.splitlines() if line.startswith(str(SECOND)))
+    assert "not published" in second
+    assert VERSION in next(line for line in said.splitlines() if line.startswith(str(THIRD)))
+    assert str(FIRST) not in said.replace(VERSION, "")
+    assert "1 more (--top)" in said
+
+
+def test_lineage_goes_down_and_tells_what_has_changed(lake: Lake, config: str, capsys):
+    history.show_lineage(config, [], "recommendations", None)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"recommendations/run_date={THIRD}  5 rows, embed 2026-01-02 03:04, release 1")
+    assert any(f"models/retriever/version={VERSION}" in line for line in lines)
+    history.show_lineage(config, [], "pair_examples", THIRD)
+    assert "made anew" not in capsys.readouterr().out
+    put(lake, f"candidates/run_date={SECOND}", "another")
+    history.show_lineage(config, [], "pair_examples", THIRD)
+    assert "has been made anew since, with other content" in capsys.readouterr().out
+    lake.delete(f"candidates/run_date={SECOND}")
+    history.show_lineage(config, [], "pair_examples", THIRD)
+    assert "is no longer there" in capsys.readouterr().out
+
+
+def test_a_table_that_is_not_there_is_said(config: str):
+    with pytest.raises(UserError, match=r"no table is called lists; tables are base_text_vectors, candidates"):
+        history.show_lineage(config, [], "lists", None)
+    with pytest.raises(UserError, match=r"of run date 2026-01-01 is not in the lake .*; it has 2026-01-03"):
+        history.show_lineage(config, [], "recommendations", FIRST)
+    with pytest.raises(UserError, match="run the pipeline first"):
+        history.show_lineage(config, [], "rejects", None)
+
+
+def test_manifests_are_what_the_lake_writes(tmp_path: Path):
+    """The real thing's inputs are read as these by hand are."""
+    lake = Lake(str(tmp_path / "lake"), THIRD)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1")
+    lake.begin("factorize")
+    lake.write_model("factors", tmp_path / "model")
+    lake.begin("finetune")
+    lake.read_model("factors")
+    lake.write_model("retriever", tmp_path / "model")
+    factors, retriever = parts(lake)
+    (given,) = retriever.inputs
+    assert given.place == factors.place
+    assert given.fingerprint == factors.fingerprint
+    assert json.loads((Path(lake.root) / factors.place.path / "_manifest.json").read_text())["stage"] == "factorize"
