@@ -1,5 +1,6 @@
 """combine over the ring: what its parts weigh, and that one inner product is the weighted sum of both models' scores."""
 
+import datetime
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -180,6 +181,32 @@ def test_who_may_get_again_what_he_had_gets_it_where_that_is_what_comes(spark: S
         return max((i for i in items if (user, i) not in before), key=lambda i: users[user] @ items[i])
 
     assert sum(first(u) == ring_world.after(u, newest) for u in range(ring_world.USERS)) > 0.8 * ring_world.USERS
+
+
+def test_where_all_take_what_is_new_popularity_by_its_half_life_is_chosen(spark: SparkSession, lake: Lake):
+    """Long ago all took item 0, then item 1; what is held out are users without either who take item 1."""
+    day = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+    def row(user: int, item: int, when: int, split: str) -> tuple:
+        return (user, item, when, day + datetime.timedelta(days=when), None, 1.0, None, split)
+
+    log = [row(u, 0, 0, "train") for u in range(12)] + [row(u, 1, 90, "train") for u in range(12, 18)]
+    log += [row(u, 2 + u % 10, 95 + u % 5, "train") for u in range(18, 24)] + [
+        row(u, 1, 100, "valid") for u in range(18, 24)
+    ]
+    ring_world.put(lake, INTERACTIONS, log)
+    combine.run(spark, lake, settings())
+    manifest = lake.manifest(COMBINED_USER_VECTORS)
+    chosen = manifest["choice"]
+    assert chosen["popularity"] > 0
+    assert chosen["half_life_days"] is not None
+    best = {
+        h: max(r["ndcg"] for r in manifest["tried"] if r["popularity"] == 1 and r["half_life_days"] == h)
+        for h in (None, 50)
+    }
+    assert best[50] > best[None]
+    users, items = vectors(spark, lake)
+    assert max((i for i in items if i != 2 + 20 % 10), key=lambda i: users[20] @ items[i]) == 1
 
 
 def test_a_catalogue_that_does_not_fit_is_said_with_what_it_would_need():
