@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 NAMES = {
     "popularity": "popularity",
+    "recent_popularity": "popularity of late",
     "als": "implicit ALS (Spark)",
     "item_knn": "item-kNN",
     "ease": "EASE",

@@ -17,6 +17,7 @@ SIGNIFICANT = 0.05  # an adjusted p below it calls two models apart
 OURS = ("id_alone", "text_before", "text_after", "factors", "sequence", "full", "reranked")
 NAMES = {
     "popularity": "popularity",
+    "recent_popularity": "popularity of late",
     "als": "Spark's ALS",
     "item_knn": "item-kNN",
     "ease": "EASE",

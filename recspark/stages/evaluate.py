@@ -14,7 +14,8 @@ Every two models of a slice are compared over the same users (`evaluation/compar
 at by classes of users and items (`evaluation/slices.py`).
 
 `text_before` is what the factorization's map of the text says of tonight's items, and `id_alone` a factorization that reads no text;
-both, and the baseline `frozen`, are left out where the retriever was trained on another night. Where ratings are predicted, their errors stand beside, with k 0 (`rating_judge`).
+both, and the baseline `frozen`, are left out where the retriever was trained on another night. `recent_popularity` is popularity by the half-life that
+combine chose, where it chose one. Where ratings are predicted, their errors stand beside, with k 0 (`rating_judge`).
 """
 
 import logging
@@ -44,6 +45,7 @@ from recspark.stages.judged_models import (
     Model,
     catalogue_columns,
     encoded_items,
+    everyone,
     history_folding,
     kept,
     popularity_deciles,
@@ -87,6 +89,7 @@ INPUTS = (
     "reranked",
 )
 OUTPUTS = ("metrics", "comparisons", "leakage")
+RECENT = "recent_popularity"
 logger = logging.getLogger("recspark")
 
 
@@ -166,6 +169,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     beside = {"full": listed.items, **{name: folded.column for name, folded in trained.items()}}
     if config.combine:
         beside["factors"] = items
+        if listed.half_life_days is not None:
+            beside[RECENT] = listed.popularity()
     if config.sequence:
         beside["sequence"], after_history = sequence_alone(spark, lake, interactions, items, config.seed, scratch)
     if version is None and any(isinstance(b, Frozen) for b in settings.baselines):
@@ -192,6 +197,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     by_history, left_out = history_models(settings.baselines, sources, settings.memory_gib)
     models = [
         *(Model(kind, vectors.users, (f"knows_{kind}",), slices[kind]) for kind, vectors in learned.items()),
+        *([Model(RECENT, everyone(judged))] if RECENT in beside else []),
         *by_history,
         *(folded.model(name, fold_in, scratch, listed.repeats) for name, folded in trained.items()),
         Model("text_after", keep(fold_in(priors(items)), f"{scratch}/after")),

@@ -81,6 +81,11 @@ def catalogue_columns(
     return frame
 
 
+def everyone(users: DataFrame) -> DataFrame:
+    """(user_id, vector) of one 1, by which all get the same."""
+    return users.select("user_id", F.array(F.lit(1.0).cast("float")).alias("vector"))
+
+
 def train_users(interactions: DataFrame) -> DataFrame:
     """(item_id, having): how many users have the item in train."""
     train = interactions.where("split = 'train'")

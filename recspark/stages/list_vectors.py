@@ -25,17 +25,23 @@ CHOICE, COMBINATION, SEED = "choice", "combination", "seed"
 class ListVectors:
     """items (item_id, vector, model_hash) and users (user_id, vector, model_hash); what a user may get again of what he had.
 
-    seed: orders events of one moment.
+    seed: orders events of one moment. half_life_days: by which combine has popularity fade, if it does.
     """
 
     items: DataFrame
     users: DataFrame
     again: Again
     seed: int
+    half_life_days: float | None = None
 
     @property
     def repeats(self) -> bool:
         return self.again != "nothing"
+
+    def popularity(self) -> DataFrame:
+        """(item_id, vector of one number) of combine's vectors: an item's popularity, which comes before its column of EASE."""
+        before = F.size("vector") - F.lit(self.items.count())
+        return self.items.select("item_id", F.slice("vector", before, F.lit(1)).alias("vector"))
 
     def seen(self, interactions: DataFrame) -> DataFrame:
         """(user_id, item_id) of what a user may not get."""
@@ -75,4 +81,5 @@ def list_vectors(spark: SparkSession, lake: Lake, config: "Deployment") -> ListV
         raise UserError(
             f"the combined vectors of run date {lake.run_date} were made by another release of recspark; run again from combine"
         )
-    return ListVectors(items, users, about[CHOICE]["again"], about[SEED])
+    chosen = about[CHOICE]
+    return ListVectors(items, users, chosen["again"], about[SEED], chosen["half_life_days"])

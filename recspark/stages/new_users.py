@@ -28,7 +28,7 @@ from recspark.stages.combine import user_vectors
 from recspark.stages.combined_world import Sides, World
 from recspark.stages.judge import Evaluation, Trial, judge_lists
 from recspark.stages.judged_lists import ranked_lists
-from recspark.stages.judged_models import Model, history_folding
+from recspark.stages.judged_models import Model, everyone, history_folding
 from recspark.stages.judged_rows import comparison_rows, metric_rows
 from recspark.stages.list_vectors import CHOICE
 from recspark.stages.lists import blocks_for
@@ -105,8 +105,7 @@ def models_of(
     """Popularity, the texts alone, and the full model, in the order in which evaluate judges them; users folded in from these events."""
     mine = events.join(judged, "user_id", "left_semi")
     fold_in = history_folding(mine, night.items, night.solve, config.embed.blocks, scratch)
-    everyone = judged.withColumn("vector", F.array(F.lit(1.0).cast("float")))
-    models = [Model("popularity", everyone, ("knows_popularity",))] if night.popularity else []
+    models = [Model("popularity", everyone(judged), ("knows_popularity",))] if night.popularity else []
     for name, items in night.texts.items():
         models.append(Model(name, keep(fold_in(items), f"{scratch}/{name}")))
     folded = keep(fold_in(night.items), f"{scratch}/folded")

@@ -205,6 +205,11 @@ def test_where_all_take_what_is_new_popularity_by_its_half_life_is_chosen(spark:
         for h in (None, 50)
     }
     assert best[50] > best[None]
+    listed = list_vectors(spark, lake, settings())
+    assert listed.half_life_days == chosen["half_life_days"]
+    popular = {r.item_id: r.vector[0] for r in listed.popularity().collect()}
+    age = (100 - 90) / listed.half_life_days
+    assert popular[1] == pytest.approx(6 * 2**-age + 6, rel=1e-5)
     users, items = vectors(spark, lake)
     assert max((i for i in items if i != 2 + 20 % 10), key=lambda i: users[20] @ items[i]) == 1
 
