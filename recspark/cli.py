@@ -43,13 +43,16 @@ def run(
     start: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="first stage")] = None,
     stop: Annotated[str | None, typer.Option("--to", metavar="STAGE", help="last stage")] = None,
     overrides: SetOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="publish beyond the guardrails, too; the manifests say so")
+    ] = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
     """Run the pipeline's stages in order, in one Spark application."""
     from recspark import runner
 
-    request = runner.Request(config, day(run_date), tuple(overrides or ()), verbose - quiet)
+    request = runner.Request(config, day(run_date), tuple(overrides or ()), verbose - quiet, force)
     raise typer.Exit(guard(lambda: runner.run(request, chosen(start, stop)), verbose))
 
 

@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class RunFailed(Exception):
     """Not the user's doing: ranks were lost, or what was made fails its checks. Exit code 1."""
+
+
+class HeldBack(RunFailed):
+    """The lists are sound, but too far from those published before: nothing was published. Exit code 3."""

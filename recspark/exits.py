@@ -5,9 +5,9 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from recspark.errors import RunFailed, UserError
+from recspark.errors import HeldBack, RunFailed, UserError
 
-DONE, FAILURE, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILURE, USER_MISTAKE, HELD_BACK, INTERRUPTED = 0, 1, 2, 3, 130
 
 log = logging.getLogger("recspark")
 
@@ -18,7 +18,7 @@ def guard(act: Callable[[], None], verbose: bool) -> int:
         act()
     except (UserError, RunFailed) as error:
         tell(error, verbose)
-        return USER_MISTAKE if isinstance(error, UserError) else FAILURE
+        return USER_MISTAKE if isinstance(error, UserError) else HELD_BACK if isinstance(error, HeldBack) else FAILURE
     except KeyboardInterrupt:
         print("recspark: interrupted; what was published stays, and a re-run goes on", file=sys.stderr)
         return INTERRUPTED

@@ -14,6 +14,7 @@ from recspark.exits import guard
 from recspark.lake import Lake
 from recspark.lake.lock import RunLock
 from recspark.pipeline import STAGES, TRAINING, Deployment, stage_name
+from recspark.stages.publish import FORCED
 from recspark.stages.versions import TONIGHT, chosen_retriever, keep_card
 from recspark.story import open_log
 
@@ -22,12 +23,13 @@ log = logging.getLogger("recspark")
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for. verbosity: -1 quiet, 0, 1 verbose."""
+    """What the command line asks for. verbosity: -1 quiet, 0, 1 verbose. force: publish beyond the guardrails, too."""
 
     config: str
     run_date: datetime.date
     overrides: Sequence[str] = ()
     verbosity: int = 0
+    force: bool = False
 
 
 def run(request: Request, names: Sequence[str]) -> None:
@@ -37,7 +39,8 @@ def run(request: Request, names: Sequence[str]) -> None:
     earlier stages stay.
     """
     deployment = configuration.load(request.config, Deployment, list(request.overrides))
-    lake = Lake(deployment.lake, request.run_date, facts={"settings": configuration.dump(deployment, request.config)})
+    facts = {"settings": configuration.dump(deployment, request.config), **({FORCED: True} if request.force else {})}
+    lake = Lake(deployment.lake, request.run_date, facts=facts)
     log_path = open_log(lake, request.verbosity)
     names = planned(lake, deployment, names)
     lake.lock = RunLock(lake, request.run_date)
@@ -126,8 +129,9 @@ def submit(stage: str) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="a.b=c", dest="overrides", help="override a setting"
     )
+    parser.add_argument("--force", action="store_true", help="publish beyond the guardrails, too")
     parser.add_argument("--quiet", action="store_true")
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
-    request = Request(given.config, given.run_date, given.overrides, given.verbose - given.quiet)
+    request = Request(given.config, given.run_date, given.overrides, given.verbose - given.quiet, given.force)
     sys.exit(guard(lambda: run(request, [stage]), given.verbose))

@@ -165,5 +165,6 @@ def deployment(lake: Lake, *overrides: str, encoder: str = "none") -> Deployment
             "items": {"path": "none", "text": "{title}"},
         },
         "candidates": {"top_k": TOP_K},
+        "publish": {"guardrails": {"users_lost": 0.5}},  # of yesterday's three users, one has gone
     }
     return config.parse(raw, Deployment, list(overrides))

@@ -106,6 +106,7 @@ class ReportFacts:
     rejects: Sequence[tuple[str, str, int]]
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
+    held_back: Sequence[str] = ()  # why the lists are not published; empty: they are
 
 
 def render(facts: ReportFacts) -> str:

@@ -11,10 +11,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.config import Settings
-from recspark.errors import RunFailed
+from recspark.errors import HeldBack, RunFailed
 from recspark.evaluation.report import render
 from recspark.lake import Lake, Traffic
 from recspark.stages.candidates import read_deny_list, require_one_model
+from recspark.stages.guardrails import SCORED_BY, Found, Guardrails, compared, scored_by
 from recspark.stages.list_checks import list_faults
 from recspark.stages.list_vectors import list_vectors
 from recspark.stages.report_facts import collect_facts
@@ -40,6 +41,7 @@ INPUTS = (
     "rejects",
 )
 OUTPUTS = ("recommendations", "report")
+FORCED = "forced"  # in the facts of a run, and so in the manifests of what it wrote
 
 log = logging.getLogger("recspark")
 
@@ -59,6 +61,9 @@ class PublishRefused(RunFailed):
 class PublishConfig(Settings):
     """What is made for people, beside the table."""
 
+    guardrails: Guardrails = Field(
+        Guardrails(), description="how far a night may be from the one before; beyond, nothing is published"
+    )
     report: bool = Field(True, description="write reports/run_date=…/report.html into the lake")
     example_users: int = Field(
         3, ge=0, le=20, description="users whose lists stand in the report, drawn by a hash of the id"
@@ -68,7 +73,8 @@ class PublishConfig(Settings):
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Check the candidates, or the reranked lists if configured; write recommendations and the report.
 
-    Raises PublishRefused if a check fails, UserError if a table is missing. Metrics, comparisons, leakage, training log and rejects may
+    Raises PublishRefused if a check fails; HeldBack if the lists are too far from the last, unless the run is forced, which the
+    manifest then says; UserError if a table is missing. Metrics, comparisons, leakage, training log and rejects may
     be missing: the report then goes without.
     """
     vectors = list_vectors(spark, lake, config)
@@ -86,13 +92,48 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     if faults:
         raise PublishRefused(lake, faults)
 
-    version = {RETRIEVER_VERSION: vectors_version(lake, "publish")}
-    published = lake.write(recommendations(lists, users), RECOMMENDATIONS, **version)
-    if config.publish.report:
-        text = render(collect_facts(spark, lake, config, published))
-        path = lake.write_file(f"reports/run_date={lake.run_date}/report.html", text)
-        lake.traffic.append(Traffic("write", "report", None, path))
-        log.info("report: %s", path)
+    version, made = vectors_version(lake, "publish"), recommendations(lists, users)
+    against, found = compared(spark, lake, config, made)
+    breached = [difference for difference in found if difference.breached]
+    if breached and not lake.facts.get(FORCED):
+        report(spark, lake, config, made, version, [f"{against}: {difference}" for difference in breached])
+        raise held_back(lake, against, breached)
+    for difference in found:
+        log.log(logging.WARNING if difference.breached else logging.INFO, "  against %s: %s", against, difference)
+    guarded = {"against": against, **{d.name: d.value for d in found}, "breached": [d.name for d in breached]}
+    about = {RETRIEVER_VERSION: version, SCORED_BY: scored_by(config), "guardrails": guarded}
+    published = lake.write(made, RECOMMENDATIONS, **about)
+    report(spark, lake, config, published, version, [])
+
+
+def report(
+    spark: SparkSession,
+    lake: Lake,
+    config: "Deployment",
+    lists: DataFrame,
+    version: str | None,
+    held_back: list[str],
+) -> None:
+    """Write it, if it is wanted. held_back: why the lists are not published."""
+    if not config.publish.report:
+        return
+    text = render(collect_facts(spark, lake, config, lists, version or "", held_back))
+    path = lake.write_file(f"reports/run_date={lake.run_date}/report.html", text)
+    lake.traffic.append(Traffic("write", "report", None, path))
+    log.info("report: %s", path)
+
+
+def held_back(lake: Lake, against: str | None, breached: list[Found]) -> HeldBack:
+    """The error that says why nothing is published."""
+    lines = [
+        f"publish: the lists of {lake.run_date} are not published: they are too far from those of {against}, which stay"
+    ]
+    lines += [f"  {difference}" for difference in breached]
+    lines.append(
+        "  look at the report and at what came in; if it is as it should be: recspark run --from publish --force, "
+        "or widen the bounds in publish.guardrails"
+    )
+    return HeldBack("\n".join(lines))
 
 
 def offered(spark: SparkSession, items: DataFrame, config: "Deployment") -> DataFrame:

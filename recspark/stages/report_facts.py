@@ -4,6 +4,7 @@ No raw column reaches the driver: histograms are counted in bins, and rows come 
 """
 
 import datetime
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from recspark import __version__
 from recspark.data.solves import FOLDED
 from recspark.evaluation.report import Entry, Example, Histogram, Lists, ReportFacts, StageRecord
 from recspark.lake import Lake
-from recspark.stages.versions import RETRIEVER_VERSION, borrowed_version
+from recspark.stages.versions import borrowed_version
 from recspark.tables import (
     COMPARISONS,
     INTERACTIONS,
@@ -24,7 +25,6 @@ from recspark.tables import (
     ITEMS,
     LEAKAGE,
     METRICS,
-    RECOMMENDATIONS,
     REJECTS,
     TRAINING_LOG,
     Table,
@@ -40,8 +40,15 @@ MOST_SHOWN = 10
 PACKAGES = ("pyspark", "pyarrow", "numpy", "pandas", "torch", "transformers", "horovod", "petastorm")
 
 
-def collect_facts(spark: SparkSession, lake: Lake, config: "Deployment", published: DataFrame) -> ReportFacts:
-    """What the report of this run date tells. Tables that may be missing (metrics, comparisons, leakage, training log, rejects) count as empty."""
+def collect_facts(
+    spark: SparkSession,
+    lake: Lake,
+    config: "Deployment",
+    published: DataFrame,
+    version: str,
+    held_back: Sequence[str] = (),
+) -> ReportFacts:
+    """What the report of this run date tells. version: of the retriever. held_back: why the lists are not published after all. Tables that may be missing (metrics, comparisons, leakage, training log, rejects) count as empty."""
     items, vectors, interactions = (lake.read(spark, table) for table in (ITEMS, ITEM_VECTORS, INTERACTIONS))
     tokens = {
         int(r["tokens"]): int(r["count"]) for r in items.groupBy(F.size("token_ids").alias("tokens")).count().collect()
@@ -51,7 +58,8 @@ def collect_facts(spark: SparkSession, lake: Lake, config: "Deployment", publish
         run_date=str(lake.run_date),
         written_at=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         model_hash=model["model_hash"] if model else "",
-        retriever_version=lake.manifest(RECOMMENDATIONS).get(RETRIEVER_VERSION) or "",
+        retriever_version=version,
+        held_back=held_back,
         metrics=small_table(spark, lake, METRICS),
         comparisons=small_table(spark, lake, COMPARISONS),
         leakage=small_table(spark, lake, LEAKAGE),

@@ -208,7 +208,7 @@ def test_lists_are_counted(spark, lake):
     """Nine entries: a, b, c, d, e on some list, f on none; c, d and e were never met in training, and have five entries."""
     from recspark.stages.report_facts import collect_facts
 
-    facts = collect_facts(spark, lake, deployment(lake), lake.read(spark, RECOMMENDATIONS))
+    facts = collect_facts(spark, lake, deployment(lake), lake.read(spark, RECOMMENDATIONS), "")
     lists = facts.lists
     assert (
         lists.users,
