@@ -69,8 +69,11 @@ def write_config(path: Path, settings: dict[str, Any]) -> Path:
     return path
 
 
+SECRET_NAME, SECRET = "RECSPARK_PLANTED_SECRET", "hunter2-of-the-planted-kind"
+
+
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120"}
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", SECRET_NAME: SECRET}
 
 
 def recspark_command(*arguments: str) -> list[str]:

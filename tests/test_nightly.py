@@ -24,9 +24,9 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Night:
     def __init__(self, folder: Path, raw: Path, **changes: object):
         self.lake = folder / "lake"
-        self.config = nightly.write_config(
-            folder / "night.yaml", nightly.small_night(raw, self.lake, nightly.MINILM, **changes)
-        )
+        settings = nightly.small_night(raw, self.lake, nightly.MINILM, **changes)
+        settings["spark"]["conf"]["spark.hadoop.fs.s3a.secret.key"] = f"${{{nightly.SECRET_NAME}}}"
+        self.config = nightly.write_config(folder / "night.yaml", settings)
         self.arguments = ("--config", str(self.config), "--run-date", nightly.DATE)
 
 
@@ -49,6 +49,13 @@ def test_the_run_tells_its_story(night: Night):
     ends = [r for r in records if r.get("event") == "end"]
     assert [r["stage"] for r in ends] == list(STAGES)
     assert all(r["rows_out"] and r["seconds"] > 0 for r in ends)
+
+
+def test_a_secret_from_the_environment_is_in_nothing_that_the_night_leaves(night: Night):
+    assert nightly.SECRET not in night.said
+    written = [path for path in night.lake.rglob("*") if path.is_file()]
+    assert any(nightly.SECRET_NAME.encode() in path.read_bytes() for path in written)  # the manifests have its name
+    assert not [path for path in written if nightly.SECRET.encode() in path.read_bytes()]
 
 
 def test_every_list_is_full_starts_at_one_never_rises_and_holds_nothing_seen(night: Night):
