@@ -41,7 +41,7 @@ def test_nothing_is_unpickled_or_evaluated(path: Path):
 
 def test_an_array_in_the_lake_that_would_run_code_is_not_read(tmp_path: Path):
     np.save(tmp_path / "dense.npy", np.array([{"a": 1}], dtype=object))
-    with pytest.raises(ValueError, match="objects|pickle"):
+    with pytest.raises(ValueError, match=r"objects|pickle"):
         Matrix(str(tmp_path)).read()
 
 
