@@ -201,11 +201,16 @@ def vacuum(
 
 
 @app.command()
-def unlock(config: ConfigOption, run_date: DateOption = None, overrides: SetOption = None) -> None:
+def unlock(
+    config: ConfigOption,
+    run_date: DateOption = None,
+    overrides: SetOption = None,
+    force: Annotated[bool, typer.Option("--force", help="although its run seems to live")] = False,
+) -> None:
     """Take away the lock of a run that you know to have died on another machine."""
     from recspark import locks
 
-    raise typer.Exit(guard(lambda: locks.unlock(config, overrides or [], day(run_date)), False))
+    raise typer.Exit(guard(lambda: locks.unlock(config, overrides or [], day(run_date), force), False))
 
 
 @app.command()

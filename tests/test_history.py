@@ -78,7 +78,7 @@ def left(lake: Lake) -> set[str]:
 
 def test_what_a_kept_night_was_made_from_stays(lake: Lake):
     before = left(lake)
-    planned = plan(lake, {THIRD})
+    planned = plan(lake, {THIRD}.__contains__)
     assert {part.place.path: why for part, why in planned.stays} == {
         f"candidates/run_date={SECOND}": f"pair_examples/run_date={THIRD}",
         f"models/retriever/version={VERSION}": f"item_vectors/run_date={THIRD}",
@@ -91,15 +91,15 @@ def test_what_a_kept_night_was_made_from_stays(lake: Lake):
     assert before - left(lake) == gone
     assert lake.names("logs") == lake.names("tensorboard/finetune") == [f"run_date={THIRD}"]
     assert lake.names("_scratch") == []
-    assert not plan(lake, {THIRD}).goes  # there is nothing more to do
+    assert not plan(lake, {THIRD}.__contains__).goes  # there is nothing more to do
 
 
 def test_a_version_that_is_promoted_or_was_before_stays_with_its_factors(lake: Lake):
     lake.delete(f"item_vectors/run_date={THIRD}")
-    assert f"models/retriever/version={VERSION}" in {part.place.path for part in plan(lake, {THIRD}).goes}
+    assert f"models/retriever/version={VERSION}" in {part.place.path for part in plan(lake, {THIRD}.__contains__).goes}
     log = [{"version": VERSION, "act": "promote", "at": "", "by": ""}]
     lake.write_json(f"{MODELS}/retriever/promotions.json", {"log": log})
-    planned = plan(lake, {THIRD})
+    planned = plan(lake, {THIRD}.__contains__)
     assert (Place(f"{MODELS}/retriever", f"version={VERSION}"), "its promotion") in {
         (p.place, why) for p, why in planned.stays
     }
@@ -108,12 +108,44 @@ def test_a_version_that_is_promoted_or_was_before_stays_with_its_factors(lake: L
 
 def test_a_date_that_a_run_writes_stays(lake: Lake):
     with RunLock(lake, FIRST).held():
-        planned = plan(lake, {THIRD})
+        planned = plan(lake, {THIRD}.__contains__)
         assert not [part for part in planned.goes if part.place.date == FIRST]
         assert f"logs/run_date={FIRST}" not in planned.beside
         assert (Place("items", f"run_date={FIRST}"), "a run that writes the date") in {
             (p.place, w) for p, w in planned.stays
         }
+
+
+def test_the_newest_lists_that_were_published_stay_whatever_came_after(lake: Lake):
+    lake.delete(f"recommendations/run_date={THIRD}")
+    put(lake, f"recommendations/run_date={FIRST}", "l1", f"text_vectors/run_date={FIRST}=t1")
+    planned = plan(lake, {THIRD}.__contains__)
+    why = {part.place.path: reason for part, reason in planned.stays}
+    assert why[f"recommendations/run_date={FIRST}"] == "the newest lists that are published"
+    assert f"text_vectors/run_date={FIRST}" in why  # with the whole of their night
+    assert f"logs/run_date={FIRST}" not in planned.beside
+
+
+def test_while_a_run_writes_nothing_is_removed(lake: Lake, config: str):
+    before = left(lake)
+    with (
+        RunLock(lake, THIRD).held(),
+        pytest.raises(UserError, match="a run is writing 2026-01-03 and may read what would go"),
+    ):
+        history.vacuum(config, [], 1, None, True, THIRD)
+    assert left(lake) == before
+    (Path(lake.root) / "_locks" / f"run_date={THIRD}.json.abc.tmp").write_text(
+        ""
+    )  # of a run that was killed as it wrote
+    (Path(lake.root) / "README").write_text("a file among the tables")
+    history.vacuum(config, [], 1, None, True, THIRD)
+    assert left(lake) < before
+
+
+def test_an_empty_lake_has_nothing_to_keep(tmp_path: Path):
+    (tmp_path / "night.yaml").write_text(f"lake: {tmp_path}/lake")
+    with pytest.raises(UserError, match="holds no night"):
+        history.vacuum(str(tmp_path / "night.yaml"), [], 1, None, True, THIRD)
 
 
 def test_vacuum_says_what_it_would_do_and_does_it_only_when_told_to(lake: Lake, config: str, capsys):

@@ -32,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def on_another_machine(lake: Lake, count: int = 0) -> dict:
     """A lock that a run elsewhere has written."""
-    holder = {**RunLock(lake, DATE).holder, "host": "elsewhere", "count": count}
+    holder = {**RunLock(lake, DATE).holder, "host": "elsewhere", "machine": "another", "count": count}
     lake.write_json(RunLock(lake, DATE).place, holder)
     return holder
 
@@ -99,6 +99,18 @@ def test_on_another_machine_a_run_lives_while_its_count_rises(lake: Lake):
         pass
 
 
+def test_a_killed_process_that_nobody_has_asked_for_is_dead(lake: Lake):
+    run = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert lock.process_start(run.pid) is not None
+    run.kill()
+    until = time.monotonic() + 10
+    while lock.process_start(run.pid) is not None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert Path(f"/proc/{run.pid}").exists()  # a zombie
+    run.wait()
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_run_that_slept_too_long_notices_before_it_publishes(lake: Lake, tmp_path: Path):
     lake.lock = RunLock(lake, DATE)
@@ -107,8 +119,15 @@ def test_a_run_that_slept_too_long_notices_before_it_publishes(lake: Lake, tmp_p
         lake.publish("staged", "table")
         on_another_machine(lake)
         (tmp_path / "staged").mkdir()
-        with pytest.raises(RunFailed, match="is no longer this run's"):
-            lake.publish("staged", "table")
+        for act in (
+            lambda: lake.publish("staged", "table"),
+            lambda: lake.clear_scratch("combine"),  # by now it is the other run's
+            lambda: lake.scratch("combine"),
+            lambda: lake.write_file("reports/report.html", ""),
+            lambda: lake.within("trials").clear_scratch("combine"),
+        ):
+            with pytest.raises(RunFailed, match="is no longer this run's"):
+                act()
     assert (
         json.loads((tmp_path / "_locks" / f"run_date={DATE}.json").read_text())["host"] == "elsewhere"
     )  # not taken away
@@ -122,6 +141,37 @@ def test_the_count_rises_as_long_as_the_run_lives(lake: Lake):
         while (own.read() or {})["count"] < 2:
             assert time.monotonic() < until
             time.sleep(0.01)
+
+
+def test_a_beat_that_cannot_be_written_is_not_the_last(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.02)
+    own, failed = RunLock(lake, DATE), threading.Event()
+    write = own.files.write_file
+
+    def fail_once(relative: str, text: str) -> str:
+        if '"count": 1' in text and not failed.is_set():
+            failed.set()
+            raise OSError("the lake does not answer")
+        return write(relative, text)
+
+    monkeypatch.setattr(own.files, "write_file", fail_once)
+    with own.held():
+        until = time.monotonic() + 10
+        while (own.read() or {})["count"] < 3:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    assert failed.is_set()
+
+
+def test_without_hard_links_one_still_gets_it(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    def no_links(*_: object) -> None:
+        raise PermissionError("not supported here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    first = RunLock(lake, DATE)
+    assert first.create()
+    assert not RunLock(lake, DATE).create()
+    first.require_mine()
 
 
 def test_of_many_that_start_at_once_one_gets_it(lake: Lake):
@@ -148,8 +198,11 @@ def test_unlock_frees_what_a_dead_run_holds_and_nothing_else(lake: Lake, tmp_pat
     config.write_text(f"lake: {lake.root}")
     with pytest.raises(UserError, match="no run holds run date 2026-01-02"):
         locks.unlock(str(config), [], DATE)
-    with RunLock(lake, DATE).held(), pytest.raises(UserError, match=r"lives: since .*; end it there"):
+    with RunLock(lake, DATE).held(), pytest.raises(UserError, match=r"lives: since .*; end it there \(--force"):
         locks.unlock(str(config), [], DATE)
+    with RunLock(lake, DATE).held():
+        locks.unlock(str(config), [], DATE, force=True)
+        assert RunLock(lake, DATE).read() is None
     on_another_machine(lake)
     locks.unlock(str(config), [], DATE)
     assert "is free; it was held since" in capsys.readouterr().out

@@ -64,11 +64,20 @@ class Lake(Files):
         """From here on, what is read and written is the stage's."""
         self.stage, self.stage_began = stage, len(self.traffic)
 
-    def publish(self, staged: str, final: str) -> None:
-        """As of files; RunFailed if another run writes the run date by now."""
+    def require_lock(self) -> None:
+        """RunFailed if another run writes the run date by now."""
         if self.lock is not None:
             self.lock.require_mine()
+
+    def publish(self, staged: str, final: str) -> None:
+        """As of files; RunFailed if another run writes the run date by now."""
+        self.require_lock()
         super().publish(staged, final)
+
+    def write_file(self, relative: str, text: str) -> str:
+        """As of files; RunFailed if another run writes the run date by now."""
+        self.require_lock()
+        return super().write_file(relative, text)
 
     # ---- paths
 
@@ -80,13 +89,15 @@ class Lake(Files):
         return self.path(self._partition(table.name, run_date))
 
     def scratch(self, name: str) -> str:
-        """A folder for work in progress of this run date; made if need be."""
+        """A folder for work in progress of this run date; made if need be. RunFailed if another run writes it by now."""
+        self.require_lock()
         relative = f"_scratch/run_date={self.run_date}/{name}"
         self.fs.create_dir(f"{self.base}/{relative}", recursive=True)
         return self.path(relative)
 
     def clear_scratch(self, name: str) -> None:
-        """Remove a scratch folder."""
+        """Remove a scratch folder. RunFailed if another run writes the run date by now."""
+        self.require_lock()
         self.delete(f"_scratch/run_date={self.run_date}/{name}")
 
     def log_path(self, name: str) -> str:
@@ -104,7 +115,7 @@ class Lake(Files):
 
     def within(self, folder: str) -> "Lake":
         """A lake of its own in a folder of this one, of the same run date."""
-        return Lake(self.path(folder), self.run_date)
+        return Lake(self.path(folder), self.run_date, lock=self.lock)
 
     def remove(self, relative: str) -> None:
         """Remove a folder under the root, if it is there."""
@@ -128,7 +139,12 @@ class Lake(Files):
         """
         manifest, path = self.manifest(table, run_date), self.table_path(table, run_date)
         self.traffic.append(Traffic("read", table.name, manifest["rows"], path, manifest.get("fingerprint", "")))
-        return check(spark.read.parquet(path), table)
+        return self.look(spark, table, run_date)
+
+    def look(self, spark: SparkSession, table: Table, run_date: datetime.date | None = None) -> DataFrame:
+        """As `read`, for a comparison: nothing is made from it, so it is no input."""
+        self.manifest(table, run_date)
+        return check(spark.read.parquet(self.table_path(table, run_date)), table)
 
     def write(self, df: DataFrame, table: Table, **about: Any) -> DataFrame:
         """Stage the frame, check its rows, then put it in the place of the table's run date by one rename.

@@ -2,15 +2,15 @@
 
     <root>/_locks/run_date=2026-11-24.json      who, since when, and a count that rises while the run lives
 
-Whether a holder lives is not told by clocks: on this machine by its process, from another by whether the count still rises. A
+Whether a holder lives is not told by clocks: on this machine by its process, from another, or another container, by whether the count still rises. A
 holder that has died, killed or with its machine, is succeeded by the next run; one that was only asleep notices, at the
 latest before it publishes, and stops. On file systems other than a local one there is no exclusive creation: two runs that
 start in the same second are told apart by reading again.
 """
 
 import datetime
-import getpass
 import json
+import logging
 import os
 import socket
 import sys
@@ -26,6 +26,9 @@ import pyarrow.fs as pafs
 
 from recspark.errors import RunFailed, UserError
 from recspark.lake.files import Files
+from recspark.lake.promotions import who
+
+log = logging.getLogger("recspark")
 
 BEAT_SECONDS = 5.0
 WATCHED_BEATS = 4  # so long a count may stand still before its holder is held for dead
@@ -36,12 +39,13 @@ class RunLock:
     """The lock of one run date. `holder`: what is written into it, of this run."""
 
     def __init__(self, files: Files, run_date: datetime.date):
-        self.files, self.run_date = files, run_date
+        self.files, self.run_date = Files(files.root), run_date
         self.place = f"_locks/run_date={run_date}.json"
         self.holder: dict[str, Any] = {
             "id": uuid.uuid4().hex,
-            "user": getpass.getuser(),
+            "user": who(),
             "host": socket.gethostname(),
+            "machine": machine(),
             "process": os.getpid(),
             "started": process_start(os.getpid()),
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:300],
@@ -89,6 +93,8 @@ class RunLock:
                 os.link(own, self.files.path(self.place))  # creates it, or fails: there is nothing between
             except FileExistsError:
                 return False
+            except OSError:  # mounted without hard links
+                return self.create_alone()
             finally:
                 own.unlink()
             return True
@@ -98,12 +104,28 @@ class RunLock:
         time.sleep(SETTLING_SECONDS)
         return self.is_mine()
 
+    def create_alone(self) -> bool:
+        """By the system's exclusive creation; who looks in this moment may find it empty, and looks again."""
+        try:
+            opened = os.open(self.files.path(self.place), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        with os.fdopen(opened, "w") as stream:
+            stream.write(json.dumps(self.holder))
+        return True
+
     def read(self) -> dict[str, Any] | None:
         """Who holds it, if anybody does."""
-        try:
-            return self.files.get_json(self.place)
-        except FileNotFoundError:
-            return None
+        for patience in (0.2, 0.2, None):
+            try:
+                return self.files.get_json(self.place)
+            except FileNotFoundError:
+                return None
+            except ValueError:  # being written
+                if patience is None:
+                    raise
+                time.sleep(patience)
+        return None
 
     def remove(self, holder: dict[str, Any]) -> bool:
         """Take away the lock of a holder; False if it was another's by then."""
@@ -128,18 +150,21 @@ class RunLock:
     def beat(self) -> None:
         """Let the count rise until the end, or until the lock is another's."""
         while not self.ended.wait(BEAT_SECONDS):
-            if not self.is_mine():
-                return
-            self.holder["count"] += 1
-            self.files.write_file(self.place, json.dumps(self.holder))
+            try:
+                if not self.is_mine():
+                    return
+                self.holder["count"] += 1
+                self.files.write_file(self.place, json.dumps(self.holder))
+            except Exception as error:  # the lake may answer again; another run waits for several beats
+                log.warning("the lock of run date %s could not be kept fresh: %s", self.run_date, error)
 
     def release(self) -> None:
         self.remove(self.holder)
 
 
 def lives(holder: dict[str, Any], read: Any) -> bool:
-    """Whether a holder's process is there or, on another machine, its count rises. read: gives who holds it now."""
-    if holder["host"] == socket.gethostname():
+    """Whether a holder's process is there or, where processes have other numbers, its count rises. read: gives who holds it now."""
+    if holder["machine"] is not None and holder["machine"] == machine():
         return process_start(holder["process"]) == holder["started"]
     until = time.monotonic() + WATCHED_BEATS * BEAT_SECONDS
     while time.monotonic() < until:
@@ -152,21 +177,24 @@ def lives(holder: dict[str, Any], read: Any) -> bool:
     return False
 
 
-def process_start(process: int) -> str | None:
-    """What tells a process from a later one of the same number; None if there is none."""
+def machine() -> str | None:
+    """What tells where a process's number means that process: this start of the machine, and its space of numbers (a container
+    has one of its own); None where that cannot be told, or processes of others are hidden."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        Path("/proc/1/stat").read_text()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')} {os.getuid()}"
     except OSError:
-        return None if Path("/proc/self").exists() or not alive(process) else ""
+        return None
 
 
-def alive(process: int) -> bool:
-    """Where there is no /proc."""
+def process_start(process: int) -> str | None:
+    """What tells a process from a later one of the same number; None if there is none, or it has ended and nobody asked how."""
     try:
-        os.kill(process, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True
+        facts = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if facts[0] in "ZX" else facts[19]
 
 
 def described(holder: dict[str, Any]) -> str:

@@ -6,9 +6,11 @@ A part is one run date of a table, or one version of a model; its manifest names
 import datetime
 import re
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import pyarrow.fs as pafs
 
 from recspark.lake.files import Files
 from recspark.lake.folders import MANIFEST
@@ -19,6 +21,8 @@ MODELS = "models"
 BY_DATE = ("logs", "reports", "tensorboard", "_scratch")  # what a night leaves beside its tables
 OWN = {*BY_DATE, MODELS, "_locks", "tuning"}
 DATED = re.compile(r"run_date=(\d{4}-\d\d-\d\d)")
+LOCK = re.compile(r"run_date=(\d{4}-\d\d-\d\d)\.json")
+PUBLISHED = "recommendations"
 FACTORS = ("user_factors", "item_factors")  # without those of its date, a version of the retriever folds nobody in
 
 
@@ -76,13 +80,19 @@ def part_at(files: Files, place: Place) -> Part | None:
     return Part(place, files.get_json(manifest)) if files.exists(manifest) else None
 
 
+def folders(files: Files, relative: str) -> list[str]:
+    """Names of the folders in a folder, sorted; none if it is not there."""
+    selector = pafs.FileSelector(f"{files.base}/{relative}", allow_not_found=True)
+    return sorted(i.base_name for i in files.fs.get_file_info(selector) if i.type == pafs.FileType.Directory)
+
+
 def parts(files: Files) -> list[Part]:
     """All that are there and whole, by name and date."""
-    tables = [Place(name, key) for name in files.names("") if name not in OWN for key in files.names(name) if DATED.fullmatch(key)]
+    tables = [Place(name, key) for name in folders(files, "") if name not in OWN for key in folders(files, name) if DATED.fullmatch(key)]
     models = [
         Place(f"{MODELS}/{name}", key)
-        for name in files.names(MODELS)
-        for key in files.names(f"{MODELS}/{name}")
+        for name in folders(files, MODELS)
+        for key in folders(files, f"{MODELS}/{name}")
         if key.startswith(PREFIX)
     ]
     return [part for place in (*tables, *models) if (part := part_at(files, place)) is not None]
@@ -98,39 +108,58 @@ def dates(found: Iterable[Part]) -> list[datetime.date]:
 
 @dataclass(frozen=True)
 class Vacuum:
-    """What goes, and what of the dates that go is kept, with why. beside: folders of logs, reports and work of these dates."""
+    """What goes; what of the dates that go stays, with why; and beside, the folders of logs, reports and work that go."""
 
     goes: tuple[Part, ...]
     beside: tuple[str, ...]
     stays: tuple[tuple[Part, str], ...]
 
 
-def plan(files: Files, kept: Collection[datetime.date]) -> Vacuum:
-    """All of other dates than `kept`, but for what a kept table or model was made from, a version that is promoted or that a
-    rollback would go back to, the factors that such versions fold in with, and dates that a run is writing."""
+def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
+    """All of the dates that `keeps` does not, but for: the newest lists that were published; what a kept table or model was made
+    from; a version that is promoted or that a rollback would go back to; the factors that such versions fold in with; and dates that a
+    run is writing.
+    """
     found = parts(files)
-    old = [part for part in found if part.place.date not in kept]
-    needed = {i.place: part.place.path for part in found if part.place.date in kept for i in part.inputs}
-    for name in files.names(MODELS):
+    written = locked_dates(files)
+    published = [part.place.date for part in found if part.place.name == PUBLISHED]
+    newest = max(published, default=None)
+
+    def kept(date: datetime.date) -> bool:
+        return keeps(date) or date == newest or date in written
+
+    needed = {i.place: part.place.path for part in found if kept(part.place.date) for i in part.inputs}
+    for name in folders(files, MODELS):
         for version in history(Registry(files, name)):
             needed[Place(f"{MODELS}/{name}", f"{PREFIX}{version}")] = "its promotion"
-    versions = [place for place in (*needed, *(p.place for p in found if p.place.date in kept)) if place.name == f"{MODELS}/retriever"]
-    for place in versions:
+    there = (part.place for part in found if kept(part.place.date))
+    for place in [place for place in (*needed, *there) if place.name == f"{MODELS}/retriever"]:
         for factors in FACTORS:
             needed.setdefault(Place(factors, f"run_date={place.date}"), place.path)
-    written = {datetime.date.fromisoformat(m[1]) for n in files.names("_locks") if (m := DATED.match(n))}
-    stays = [(part, needed.get(part.place) or "a run that writes the date") for part in old if part.place in needed or part.place.date in written]
-    staying = {part.place for part, _ in stays}
-    goes = tuple(part for part in old if part.place not in staying)
-    return Vacuum(goes, tuple(folders_beside(files, {*kept, *written})), tuple(stays))
+    why = {part.place: needed.get(part.place) for part in found}
+    for part in found:
+        if not keeps(part.place.date) and part.place.date in written:
+            why[part.place] = "a run that writes the date"
+        elif not keeps(part.place.date) and part.place.date == newest:
+            why[part.place] = "the newest lists that are published"
+    old = [part for part in found if not keeps(part.place.date)]
+    stays = tuple((part, reason) for part in old if (reason := why[part.place]))
+    goes = tuple(part for part in old if not why[part.place])
+    return Vacuum(goes, tuple(path for path, date in folders_beside(files) if not kept(date)), stays)
 
 
-def folders_beside(files: Files, kept: Collection[datetime.date]) -> list[str]:
-    """Folders of other dates: logs, reports, work in progress, curves."""
+def locked_dates(files: Files) -> set[datetime.date]:
+    """Run dates that a run holds."""
+    found = (LOCK.fullmatch(name) for name in files.names("_locks"))
+    return {datetime.date.fromisoformat(match[1]) for match in found if match}
+
+
+def folders_beside(files: Files) -> list[tuple[str, datetime.date]]:
+    """Folders of logs, reports, work in progress and curves, with their dates."""
     places = [name for name in BY_DATE if name != "tensorboard"]
-    places += [f"tensorboard/{name}" for name in files.names("tensorboard")]
-    dated = [(f"{place}/{key}", DATED.fullmatch(key)) for place in places for key in files.names(place)]
-    return [path for path, match in dated if match and datetime.date.fromisoformat(match[1]) not in kept]
+    places += [f"tensorboard/{name}" for name in folders(files, "tensorboard")]
+    dated = [(f"{place}/{key}", DATED.fullmatch(key)) for place in places for key in folders(files, place)]
+    return [(path, datetime.date.fromisoformat(match[1])) for path, match in dated if match]
 
 
 def remove(files: Files, planned: Vacuum) -> None:

@@ -75,7 +75,7 @@ def rollback(registry: Registry) -> str:
 
 def _append(registry: Registry, act: str, version: str) -> None:
     at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    entry = {"at": at, "by": _who(), "act": act, "version": version}
+    entry = {"at": at, "by": who(), "act": act, "version": version}
     registry.files.write_json(_place(registry), {"promoted": version, "log": [*log_of(registry), entry]})
 
 
@@ -83,7 +83,7 @@ def _place(registry: Registry) -> str:
     return f"models/{registry.name}/promotions.json"
 
 
-def _who() -> str:
+def who() -> str:
     """The user of this process; in a container without a name for it, "unknown"."""
     try:
         return getpass.getuser()

@@ -1,5 +1,5 @@
-"""combine: the factors beside an item-based model whose texts count too (EASE) and, where there is one, a sequence model, as one
-inner product a pair.
+"""combine: the factors beside an item-based model whose texts count too (EASE), what is popular and, where there is one, a sequence
+model, as one inner product a pair.
 
 They err on different items, and their weighted sum is better than any (docs/combine.md has the figures). How much each counts, how fast a history fades, whether the texts count in EASE, and whether users get again what they had, is chosen by
 nDCG on what is held out; the test is never read. It runs where the configuration has a section `combine`; the

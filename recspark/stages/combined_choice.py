@@ -1,4 +1,4 @@
-"""How the two models of `combine` go together, chosen by nDCG on what is held out."""
+"""How the models of `combine` go together, chosen by nDCG on what is held out."""
 
 import math
 from dataclasses import replace

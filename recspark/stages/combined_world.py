@@ -124,7 +124,7 @@ def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[
     texts = catalogue.in_order(lake.read(spark, ITEMS), "text", "")
     learner = Learner(catalogue, encoders, texts, config.combine.ease, config.embed.blocks, scratch)
     events, users = lake.read(spark, INTERACTIONS), lake.read(spark, USER_VECTORS)
-    sequences = saved(spark, lake) if config.sequence else None
+    sequences = saved(spark, lake, config) if config.sequence else None
     met = events.where(F.col("split").isin(*MET))
     sides = Sides(catalogue, sequences, popularity(met, catalogue, half_lives_of(met), scratch))
     return World(catalogue, users, events, learner.learn(events, scratch), sides), learner

@@ -81,6 +81,7 @@ INPUTS = (
     "item_vectors",
     "user_vectors",
     "models/sequence",
+    "sequence_examples",
     "combined_item_vectors",
     "combined_user_vectors",
     "candidates",
@@ -172,7 +173,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         if listed.half_life_days is not None:
             beside[RECENT] = listed.popularity()
     if config.sequence:
-        beside["sequence"], after_history = sequence_alone(spark, lake, interactions, items, config.seed, scratch)
+        beside["sequence"], after_history = sequence_alone(spark, lake, config, interactions, items, scratch)
     if version is None and any(isinstance(b, Frozen) for b in settings.baselines):
         beside[ENCODED] = encoded_items(spark, lake, items)
     columns = catalogue_columns(items, beside, interactions, learned)
@@ -233,13 +234,13 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
 
 
 def sequence_alone(
-    spark: SparkSession, lake: Lake, interactions: DataFrame, items: DataFrame, seed: int, scratch: str
+    spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, items: DataFrame, scratch: str
 ) -> tuple[DataFrame, DataFrame]:
     """(item_id, vector) and (user_id, vector) of the judged users under the sequence model."""
     positions = write_catalogue(items.select("item_id", "interactions"), f"{scratch}/sequence")
     judged = interactions.where("split = 'test'").select("user_id").distinct()
-    histories = histories_of(interactions.join(judged, "user_id", "left_semi"), positions, seed)
-    found = list_parts(saved(spark, lake), positions, histories)
+    histories = histories_of(interactions.join(judged, "user_id", "left_semi"), positions, config.seed)
+    found = list_parts(saved(spark, lake, config), positions, histories)
     return keep(found[0], f"{scratch}/sequence-items"), keep(found[1], f"{scratch}/sequence-users")
 
 

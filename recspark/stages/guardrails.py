@@ -64,8 +64,10 @@ def compared(spark: SparkSession, lake: Lake, config: "Deployment", lists: DataF
     dates = [d for d in lake.run_dates(RECOMMENDATIONS) if d < lake.run_date and lake.has(RECOMMENDATIONS, d)]
     if not dates:
         return None, []
-    bounds, before = config.publish.guardrails, lake.read(spark, RECOMMENDATIONS, dates[-1])
+    bounds, before = config.publish.guardrails, lake.look(spark, RECOMMENDATIONS, dates[-1])
     then, now = (summary(frame) for frame in (before, lists))
+    if not then["users"]:
+        return None, []
     both = shared(before, lists)
     gone = then["users"] - both["users"]
     alike = lake.manifest(RECOMMENDATIONS, dates[-1]).get(SCORED_BY) == scored_by(config)
@@ -84,9 +86,9 @@ def compared(spark: SparkSession, lake: Lake, config: "Deployment", lists: DataF
         ),
         Found(
             "score_drift",
-            abs(now["mean"] - then["mean"]) / max(then["spread"], 1e-12),
+            drift(then, now),
             bounds.score_drift if alike else None,
-            f"the mean score is {now['mean']:.4g}, {then['mean']:.4g} before{'' if alike else ', of another kind'}",
+            f"the mean score is {number(now['mean'])}, {number(then['mean'])} before{'' if alike else ', of another kind'}",
         ),
     ]
     if both["users"]:
@@ -106,6 +108,17 @@ def scored_by(config: "Deployment") -> str:
     return "rerank" if config.rerank else "combine" if config.combine else "factors"
 
 
+def drift(then: dict[str, Any], now: dict[str, Any]) -> float:
+    """How far the mean score has moved, in standard deviations of those before; 0 where these were all alike, NaN without a list."""
+    if now["mean"] is None:
+        return float("nan")
+    return abs(now["mean"] - then["mean"]) / then["spread"] if then["spread"] else 0.0
+
+
+def number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4g}"
+
+
 def summary(lists: DataFrame) -> dict[str, Any]:
     """Users, distinct items, mean score and its spread."""
     row = lists.agg(
@@ -120,10 +133,12 @@ def summary(lists: DataFrame) -> dict[str, Any]:
 
 def shared(before: DataFrame, lists: DataFrame) -> dict[str, Any]:
     """Users who have a list in both, and what share of tonight's items are new to them, on average."""
-    user = lists.schema["user_id"].dataType
-    old = before.select(F.col("user_id").cast(user), F.col("item_id").cast(lists.schema["item_id"].dataType))
+    ids = [
+        F.col(name).cast("string").alias(name) for name in ("user_id", "item_id")
+    ]  # a lake's ids may change their type
+    old = before.select(*ids)
     known = old.withColumn("known", F.lit(1))
-    mine = lists.select("user_id", "item_id").join(old.select("user_id").distinct(), "user_id", "left_semi")
+    mine = lists.select(*ids).join(old.select("user_id").distinct(), "user_id", "left_semi")
     by_user = mine.join(known, ["user_id", "item_id"], "left").groupBy("user_id")
     changed = by_user.agg((1 - F.count("known") / F.count(F.lit(1))).alias("changed"))
     row = changed.agg(F.count(F.lit(1)).alias("users"), F.avg("changed").alias("changed")).first()
@@ -135,7 +150,7 @@ def quality(spark: SparkSession, lake: Lake, date: Any, k: int) -> float | None:
     """nDCG@k of the full model on all items; None where it was not measured."""
     if not lake.has(METRICS, date):
         return None
-    row = lake.read(spark, METRICS, date).where(
+    row = lake.look(spark, METRICS, date).where(
         (F.col("model") == "full") & (F.col("slice") == "all") & (F.col("metric") == METRIC) & (F.col("k") == k)
     )
     found = row.first()

@@ -110,13 +110,13 @@ def models_of(
         models.append(Model(name, keep(fold_in(items), f"{scratch}/{name}")))
     folded = keep(fold_in(night.items), f"{scratch}/folded")
     if config.combine:
-        made = combined(night, lake, mine, folded, config.sequence is not None, config.seed, scratch)
+        made = combined(night, lake, mine, folded, config, scratch)
         folded = keep(made, f"{scratch}/full")
     return [*models, Model("full", folded)]
 
 
 def combined(
-    night: Night, lake: Lake, events: DataFrame, folded: DataFrame, with_sequences: bool, seed: int, scratch: str
+    night: Night, lake: Lake, events: DataFrame, folded: DataFrame, config: "Deployment", scratch: str
 ) -> DataFrame:
     """(user_id, vector): the folded users as combine would combine them tonight.
 
@@ -129,10 +129,10 @@ def combined(
     similar = np.array(listed[:, -factors.items :].T)
     np.fill_diagonal(similar, 0.0)
     popular = np.array(listed[:, -factors.items - 1])[None]
-    sequences = saved(folded.sparkSession, lake) if with_sequences else None
+    sequences = saved(folded.sparkSession, lake, config) if config.sequence else None
     sides = Sides(factors, sequences, counted.Popularity((choice.half_life_days,), write_matrix(popular, scratch)))
     world = World(factors, folded, events, {choice.texts: write_matrix(similar, scratch)}, sides)
-    return user_vectors(world, folded, choice, seed)
+    return user_vectors(world, folded, choice, config.seed)
 
 
 def readable(users: int, config: "Deployment") -> str:

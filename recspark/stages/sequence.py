@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 from pydantic import Field
@@ -30,7 +30,7 @@ from recspark.session import task_threads
 from recspark.stages.lists import id_type
 from recspark.stages.text_vectors import with_texts
 from recspark.stages.training import RankedTraining, best_model, fingerprint_of, log_frame, make_job, train
-from recspark.stages.validation import validation_interactions
+from recspark.stages.validation import validation_interactions, validation_split
 from recspark.tables import INTERACTIONS, ITEM_VECTORS, SEQUENCE_EXAMPLES, SEQUENCE_LOG
 from recspark.training.sequence_lesson import SequenceLesson
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 INPUTS = ("interactions", "base_text_vectors", "text_vectors", "item_vectors")
 OUTPUTS = ("sequence_examples", "sequence_log", "models/sequence")
 MODEL = "sequence"
+DRAWN = "held_out_by"  # in its manifest
 
 log = logging.getLogger("recspark")
 
@@ -74,7 +75,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     lake.write(log_frame(spark, rows), SEQUENCE_LOG)
     with TemporaryDirectory() as folder:
         save_sequence(model, settings.shape, folder)
-        lake.write_model(MODEL, folder)
+        lake.write_model(MODEL, folder, **{DRAWN: drawn_by(config)})
     lake.clear_scratch("sequence")
 
 
@@ -151,10 +152,15 @@ def learn(
     return best_model(job)  # type: ignore[return-value]
 
 
-def saved(spark: SparkSession, lake: Lake) -> Sequences:
+def drawn_by(config: "Deployment") -> dict[str, Any]:
+    """What decides which rows are held out where none is valid."""
+    return {"seed": config.seed, "split": validation_split(config).model_dump(mode="json")}
+
+
+def saved(spark: SparkSession, lake: Lake, config: "Deployment") -> Sequences:
     """The run date's model.
 
-    Raises UserError if it is not there, or was learned from other tables than are there now.
+    Raises UserError if it is not there, or was learned from other tables, or without other rows, than it would be now.
     """
     version = lake.model_of_date(MODEL)
     learned = version.manifest["inputs"]
@@ -167,6 +173,11 @@ def saved(spark: SparkSession, lake: Lake) -> Sequences:
                 f"the model sequence of run date {lake.run_date} learned from another {table.name} than is there now; "
                 "run again from sequence"
             )
+    if version.manifest.get(DRAWN) != drawn_by(config):
+        raise UserError(
+            f"the model sequence of run date {lake.run_date} has learned from rows that would be held out now: seed, preprocess.split or "
+            "tune.validation has changed; run again from sequence"
+        )
     path, _ = lake.read_version(MODEL, version)
     return Sequences(path, task_threads(spark))
 
@@ -188,7 +199,9 @@ def list_parts(sequences: Sequences, catalogue: Catalogue, users: DataFrame) -> 
 
     item_type = positions.schema["item_id"].dataType.simpleString()
     items = positions.mapInArrow(of_items, f"item_id {item_type}, vector array<float>")
-    histories = users.select("user_id", "history")
+    # The order decides which are read together, and that the last bits: keep it by the ids alone.
+    spread = int(users.sparkSession.conf.get("spark.sql.shuffle.partitions") or 8)
+    histories = users.select("user_id", "history").repartition(spread, "user_id").sortWithinPartitions("user_id")
     return items, histories.mapInArrow(of_users, f"user_id {id_type(users)}, vector array<float>")
 
 

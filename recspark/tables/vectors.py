@@ -78,7 +78,7 @@ COMBINED_ITEM_VECTORS = Table(
         Column(
             "vector",
             "array<float>",
-            "factors, the sequence model's vector if there is one, then what each item of the catalogue says for this one",
+            "factors, the sequence model's vector if there is one, the popularity, then what each item of the catalogue says for this one",
         ),
         Column("model_hash", "string", "content hash of the retriever"),
     ),
@@ -93,7 +93,7 @@ COMBINED_USER_VECTORS = Table(
         Column(
             "vector",
             "array<float>",
-            "factors, the sequence model's vector if there is one, then a number for each item of the catalogue, 0 for those not had",
+            "factors, the sequence model's vector if there is one, a number for the popularity, then one for each item of the catalogue, 0 for those not had",
         ),
         Column("model_hash", "string", "content hash of the retriever"),
     ),

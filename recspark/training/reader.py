@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recspark.errors import UserError
+
 ReaderKind = Literal["petastorm", "arrow"]
 LAYOUT = ("part", "batch", "slot", "batch_size")  # every training table's; see data.examples
 
@@ -132,11 +134,24 @@ def read_petastorm(path: str, columns: list[str]) -> Iterator[dict[str, NDArray[
     url = (
         path if "://" in path else f"file://{Path(path).absolute()}"
     )  # Petastorm takes the path as it stands, unquoted
+    refuse_pickled(path)
     with make_batch_reader(
         url, schema_fields=columns, shuffle_row_groups=False, num_epochs=1, workers_count=1
     ) as reader:
         for piece in reader:
             yield piece._asdict()
+
+
+def refuse_pickled(path: str) -> None:
+    """UserError if the folder has the file in which Petastorm looks for a pickled schema; recspark writes none."""
+    import pyarrow.fs as pafs
+
+    fs, base = pafs.FileSystem.from_uri(path if "://" in path else str(Path(path).absolute()))
+    for name in ("_common_metadata", "_metadata"):
+        if fs.get_file_info(f"{base}/{name}").type != pafs.FileType.NotFound:
+            raise UserError(
+                f"{path} has a file {name}, which recspark does not write and which Petastorm would unpickle; run the stage again"
+            )
 
 
 def read_arrow(path: str, columns: list[str]) -> Iterator[dict[str, NDArray[Any]]]:

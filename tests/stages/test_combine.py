@@ -238,5 +238,5 @@ def test_a_users_history_folded_in_anew_gives_the_vector_that_combine_gave(
         log, items, {}, write_catalogue(full, str(tmp_path)), FactorizeConfig(), ring_world.USERS, popularity=False
     )
     folded = combined.read(spark, USER_VECTORS).where("user_id = 5").select("user_id", "vector")
-    (made,) = new_users.combined(night, combined, log, folded, False, 42, str(tmp_path)).collect()
+    (made,) = new_users.combined(night, combined, log, folded, settings(), str(tmp_path)).collect()
     np.testing.assert_array_equal(made.vector, vectors(spark, combined)[0][5])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from recspark.errors import HeldBack
 from recspark.exits import HELD_BACK, guard
@@ -54,11 +55,13 @@ def test_beyond_a_bound_nothing_is_published_and_the_report_says_why(spark: Spar
 
 def test_forced_it_is_published_and_the_manifest_says_so(spark: SparkSession, lake: Lake):
     lake.facts[FORCED] = True
+    lake.begin("publish")
     publish.run(spark, lake, deployment(lake, "publish.guardrails.users_lost=0.3", "publish.report=false"))
     manifest = lake.manifest(RECOMMENDATIONS)
     assert manifest[FORCED] is True
     assert manifest["guardrails"]["breached"] == ["users_lost"]
     assert manifest["guardrails"]["against"] == str(YESTERDAY)
+    assert "recommendations" not in manifest["inputs"]  # they were looked at; nothing was made of them
 
 
 def test_lists_that_found_half_as_much_are_held_back(spark: SparkSession, lake: Lake):
@@ -96,6 +99,20 @@ def test_scores_are_compared_with_those_of_their_kind(spark: SparkSession, lake:
     place.write_text(json.dumps({**manifest, "scored_by": "rerank"}))
     assert not drift().breached
     assert "of another kind" in drift().told
+
+
+def test_ids_of_another_type_than_before_are_compared_as_they_read(spark: SparkSession, lake: Lake):
+    lists = lake.read(spark, CANDIDATES).withColumn("user_id", F.expr("CAST(substr(user_id, 2) AS BIGINT)"))
+    value = {difference.name: difference.value for difference in compared(spark, lake, deployment(lake), lists)[1]}
+    assert value["users_lost"] == 1
+    assert "lists_changed" not in value
+
+
+def test_nothing_on_any_list_is_too_far_from_something(spark: SparkSession, lake: Lake):
+    nothing = lake.read(spark, CANDIDATES).limit(0)
+    found = {difference.name: difference for difference in compared(spark, lake, deployment(lake), nothing)[1]}
+    assert found["users_lost"].breached
+    assert found["coverage_lost"].breached
 
 
 def test_lists_without_a_score_to_compare_are_beyond_every_bound():

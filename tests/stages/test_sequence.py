@@ -7,12 +7,14 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recspark.data.catalogue import write_catalogue
+from recspark.data.splits import Random
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.sequence import SequenceShape
 from recspark.stages import combine, sequence
 from recspark.stages.combined_alone import IdsAlone
 from recspark.stages.sequence import SequenceConfig, list_parts, saved
+from recspark.stages.tune import TuneConfig
 from recspark.tables import (
     COMBINED_ITEM_VECTORS,
     COMBINED_USER_VECTORS,
@@ -55,7 +57,7 @@ def test_after_the_newest_comes_the_next_on_the_ring(spark: SparkSession, learne
     catalogue = write_catalogue(items, str(tmp_path))
     histories = [(u, [after(u, n) for n in (2, 1, 0)]) for u in range(RING)]
     users = spark.createDataFrame(histories, "user_id bigint, history array<int>")
-    of_items, of_users = list_parts(saved(spark, learned), catalogue, users)
+    of_items, of_users = list_parts(saved(spark, learned, settings()), catalogue, users)
     vectors = {r.item_id: np.array(r.vector) for r in of_items.collect()}
     for row in of_users.collect():
         first = max(vectors, key=lambda i: vectors[i] @ np.array(row.vector))
@@ -96,21 +98,25 @@ def test_without_texts_it_learns_the_same_examples_by_vectors_of_their_own(
 ):
     found = sequence.sequences_of_ids(spark, learned, settings(), str(tmp_path)).items()
     assert found.shape == (RING, SMALL.shape.size)
-    assert not np.allclose(found, saved(spark, learned).items())
+    assert not np.allclose(found, saved(spark, learned, settings()).items())
 
 
 def test_a_second_run_learns_the_same_and_other_tables_are_refused(spark: SparkSession, tmp_path):
     lake = ring_world.write_lake(tmp_path, valid=False)[0]
     with pytest.raises(UserError, match=r"model sequence of run date .* is not in the lake"):
-        saved(spark, lake)
+        saved(spark, lake, settings())
     sequence.run(spark, lake, settings())  # without valid rows, some train rows are held out
     assert lake.read(spark, SEQUENCE_EXAMPLES).where("part = 'valid'").count() > 0
     first = lake.model_of_date("sequence")
     sequence.run(spark, lake, settings())
     assert lake.model_of_date("sequence").content_hash == first.content_hash
+    other = settings()
+    other.tune = TuneConfig(validation=Random(test=0.3))
+    with pytest.raises(UserError, match="has learned from rows that would be held out now"):
+        saved(spark, lake, other)
     ring_world.write_manifest(lake, ITEM_VECTORS, [], fingerprint="another")
     with pytest.raises(UserError, match="learned from another item_vectors than is there now; run again from sequence"):
-        saved(spark, lake)
+        saved(spark, lake, settings())
 
 
 def test_a_log_without_one_event_after_another_is_said(spark: SparkSession, tmp_path):

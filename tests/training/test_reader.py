@@ -3,9 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recspark.errors import UserError
 from recspark.models.encoder import EncoderConfig
 from recspark.training.item_lesson import ItemLesson
-from recspark.training.reader import READERS, Shard
+from recspark.training.reader import READERS, Shard, read_petastorm
 from tests.training.world import BATCH, ITEMS, SETTINGS, VALID, write_examples
 
 COLUMNS = ItemLesson(SETTINGS, EncoderConfig(), "").columns
@@ -37,3 +38,10 @@ def test_the_shards_of_a_step_together_are_the_step(tmp_path: Path, kind: str):
         size = min(BATCH, ITEMS - VALID - step * BATCH)
         assert [s[step].size for s in shares] == [size, size]
         assert sum(len(s[step]) for s in shares) == size
+
+
+@pytest.mark.parametrize("name", ["_common_metadata", "_metadata"])
+def test_a_folder_with_a_file_that_petastorm_would_unpickle_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=f"has a file {name}, which recspark does not write"):
+        next(read_petastorm(str(tmp_path), ["part"]))
