@@ -66,7 +66,7 @@ PROTOCOLS = {
         "Published: MiniOneRec (arXiv 2510.24431), the same 4,866 test rows; its models had the full train file, of which ours is the "
         "part that could be had (12,715 events). Of ours the full model and ids alone may list an item again that the user had, as is "
         "chosen on valid rows; the other rows count such a test row as missed. "
-        "The test was judged at three states of combine, which docs/combine.md tells of. Spark's ALS knows none of these users and lists nothing.",
+        "The test was judged at four states of combine, which docs/combine.md tells of. Spark's ALS knows none of these users and lists nothing.",
         "all",
         (("hit_rate", 5), ("ndcg", 5), ("hit_rate", 10), ("ndcg", 10)),
         {
