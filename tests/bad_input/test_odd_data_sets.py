@@ -203,7 +203,9 @@ def test_one_user_who_wants_what_nobody_has_met_gets_a_list_of_two_models(
     assert {model for model, slice_name in recall if slice_name == "warm"} == set()  # nobody wants a warm item
     vectors = night.table(USER_VECTORS)
     assert np.isfinite(vectors.vector[0]).all()
-    assert len(night.table(COMBINED_USER_VECTORS).vector[0]) == len(vectors.vector[0]) + 6
+    assert (
+        len(night.table(COMBINED_USER_VECTORS).vector[0]) == len(vectors.vector[0]) + 1 + 6
+    )  # the popularity, and each item
 
 
 def test_a_user_whose_whole_history_is_outside_the_catalogue_goes_with_it(world: World) -> None:
