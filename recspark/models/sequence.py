@@ -1,8 +1,10 @@
-"""A sequence model: a small causal transformer over item vectors. What it says after a user's newest event is the user's vector.
+"""A sequence model over item vectors: what it says after a user's newest event is the user's vector.
 
-SASRec's shape (Kang and McAuley 2018, "Self-attentive sequential recommendation") with the softmax over the whole catalogue, as it
-gains by (Petrov and Macdonald 2023, "gSASRec"). An item's vector is a linear map of what the encoder says of its text, or one of
-its own, so what was learned of one item holds for all that read like it, also for those that nobody has met.
+Where the order tells something, a small causal transformer: SASRec's shape (Kang and McAuley 2018, "Self-attentive sequential
+recommendation") with the softmax over the whole catalogue, as it gains by (Petrov and Macdonald 2023, "gSASRec"). Where it does
+not, the sum of a second linear map of the item vectors, one tower for what was had and one for what comes (asymmetric factors,
+Paterek 2007, "Improving regularized singular value decomposition"). An item's vector is a linear map of what the encoder says of
+its text, or one of its own, so what was learned of one item holds for all that read like it, also for those that nobody has met.
 
 Dimensions: B sequences, L events, M items, T length of text vectors, D `size`.
 """
@@ -20,16 +22,20 @@ from torch.nn.functional import normalize
 from recspark.config import Settings
 
 Inputs = Literal["texts", "ids", "both"]
+Reads = Literal["order", "set"]
 SHAPE, WEIGHTS = "sequence.json", "sequence.safetensors"
 ITEMS = "items"  # among the saved weights: what the items' vectors were
 
 
 class SequenceShape(Settings):
-    """The transformer's size."""
+    """What the model reads of a history, and its size."""
 
+    reads: Reads = Field(
+        "order", description="what came after what, by a transformer; or the set of what was had, by a sum"
+    )
     size: int = Field(128, ge=1, description="length of the vectors")
-    layers: int = Field(1, ge=1)
-    heads: int = Field(2, ge=1)
+    layers: int = Field(1, ge=1, description="of the transformer")
+    heads: int = Field(2, ge=1, description="of the transformer")
     longest: int = Field(50, ge=1, description="events of a user that are read, the newest")
 
     @model_validator(mode="after")
@@ -61,6 +67,28 @@ class SequenceEncoder(nn.Module):
         return normalize(self.norm(self.layers(read, mask=ahead)), dim=-1)
 
 
+class SetEncoder(nn.Module):
+    """From the items' vectors and sequences of their positions to a unit vector after every event: of the sum of what is read up to it."""
+
+    def __init__(self, shape: SequenceShape, dropout: float):
+        super().__init__()
+        self.read = nn.Linear(shape.size, shape.size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, items_MD: Tensor, positions_BL: Tensor) -> Tensor:
+        """(B, L, D). What is beyond a sequence's end may be any position, as nothing before it looks there."""
+        read_MD = self.read(self.dropout(items_MD))
+        return normalize(read_MD[positions_BL].cumsum(1), dim=-1)
+
+
+Encoder = SequenceEncoder | SetEncoder
+
+
+def make_encoder(shape: SequenceShape, dropout: float) -> Encoder:
+    """With random weights."""
+    return SequenceEncoder(shape, dropout) if shape.reads == "order" else SetEncoder(shape, dropout)
+
+
 class SequenceModel(nn.Module):
     """The items' vectors and the encoder, as they learn together.
 
@@ -74,7 +102,7 @@ class SequenceModel(nn.Module):
         self.own = nn.Embedding(items, shape.size) if own else None
         if self.own is not None:
             nn.init.normal_(self.own.weight, std=0.02)
-        self.encoder = SequenceEncoder(shape, dropout)
+        self.encoder = make_encoder(shape, dropout)
 
     def items(self) -> Tensor:
         """(M, D)"""
@@ -100,11 +128,11 @@ def save_sequence(model: SequenceModel, shape: SequenceShape, folder: str | Path
     (Path(folder) / SHAPE).write_text(shape.model_dump_json(indent=2))
 
 
-def load_sequence(folder: str | Path) -> tuple[SequenceEncoder, Tensor, SequenceShape]:
+def load_sequence(folder: str | Path) -> tuple[Encoder, Tensor, SequenceShape]:
     """The encoder, ready to read; the items' vectors (M, D), as it takes them; its shape."""
     shape = SequenceShape(**json.loads((Path(folder) / SHAPE).read_text()))
     weights = load_file(Path(folder) / WEIGHTS)
     items_MD = weights.pop(ITEMS)
-    encoder = SequenceEncoder(shape, 0.0)
+    encoder = make_encoder(shape, 0.0)
     encoder.load_state_dict(weights)
     return encoder.eval(), items_MD, shape

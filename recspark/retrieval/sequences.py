@@ -16,7 +16,7 @@ from recspark.lake import local_folder
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from recspark.models.sequence import SequenceEncoder, SequenceShape
+    from recspark.models.sequence import Encoder, SequenceShape
 
 Floats = NDArray[np.float32]
 TOGETHER = 512  # histories that are read at once
@@ -61,7 +61,7 @@ class Sequences:
 
 
 @lru_cache(maxsize=2)
-def kept_model(folder: str, threads: int) -> "tuple[SequenceEncoder, Tensor, SequenceShape]":
+def kept_model(folder: str, threads: int) -> "tuple[Encoder, Tensor, SequenceShape]":
     """The model, loaded once per Python worker."""
     import torch
 

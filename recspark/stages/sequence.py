@@ -1,4 +1,4 @@
-"""sequence: a small causal transformer over item vectors learns what comes after what. combine takes it as a third part.
+"""sequence: a small model over item vectors learns what comes after what, or what goes with what. combine takes it as a part.
 
 It learns from train events alone, and stops by what is held out: `valid` rows where the split has any, else train rows drawn as
 the night's test was; combine chooses its share on the same. So it never learns from what it is chosen on. It runs where the
@@ -24,7 +24,7 @@ from recspark.data.solves import LEARNED
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.lake.folders import folder_hash
-from recspark.models.sequence import Inputs, SequenceModel, SequenceShape, save_sequence
+from recspark.models.sequence import Inputs, Reads, SequenceModel, SequenceShape, save_sequence
 from recspark.retrieval.sequences import Sequences
 from recspark.session import task_threads
 from recspark.stages.lists import id_type
@@ -41,6 +41,7 @@ INPUTS = ("interactions", "base_text_vectors", "text_vectors", "item_vectors")
 OUTPUTS = ("sequence_examples", "sequence_log", "models/sequence")
 MODEL = "sequence"
 DRAWN = "held_out_by"  # in its manifest
+MODELS: dict[Reads, str] = {"order": "transformer", "set": "sums"}
 
 log = logging.getLogger("recspark")
 
@@ -148,7 +149,9 @@ def learn(
     )
     fingerprint = fingerprint_of(lake, settings, [SEQUENCE_EXAMPLES, ITEM_VECTORS], config.seed, *texts)
     job = make_job(lake, name, settings, lesson, SEQUENCE_EXAMPLES, config.seed, fingerprint)
-    train(spark, lake, name, job, settings, f"transformer over {'what texts say' if texts else 'ids'}")
+    train(
+        spark, lake, name, job, settings, f"{MODELS[settings.shape.reads]} over {'what texts say' if texts else 'ids'}"
+    )
     return best_model(job)  # type: ignore[return-value]
 
 

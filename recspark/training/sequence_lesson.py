@@ -1,8 +1,9 @@
-"""The sequence model's lesson: after each event of a user, which item came next.
+"""The sequence model's lesson: after each event of a user, which item came next; or, of what a user had, the one half from the other.
 
 Shapes: B windows, L events of the longest, M items, D length of vectors, W wanted places of all windows.
 """
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,24 +47,67 @@ class SequenceLesson:
         return self.peak
 
     def losses(self, model: nn.Module, shard: Shard, device: torch.device, ranks: Ranks) -> Losses:
+        asked = self.in_order if self.shape.reads == "order" else self.of_sets
         mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
 
         def losses(called: nn.Module, step: Step, epoch: int) -> Tensor:
-            # A window's last event is wanted, and never read; of the others, each is what comes after the one before.
-            rows = step.arrays["positions"]
-            longest = max(map(len, rows)) - 1
-            read = np.zeros((len(rows), longest), np.int64)
-            for row, positions in enumerate(rows):
-                read[row, : len(positions) - 1] = positions[:-1]
-            of_row, place, target = wanted_places(rows, step.arrays["wanted"])
+            weights = torch.from_numpy(step.numbers["weight"].astype(np.float32)).to(device)
             with torch.autocast(device.type, torch.bfloat16, mixed):
-                after_BLD, items_MD = called(torch.from_numpy(read).to(device))
-                scores_WM = after_BLD[of_row, place] @ items_MD.T / self.temperature
-            found_W = cross_entropy(scores_WM.float(), torch.from_numpy(target).to(device), reduction="none")
-            sums = torch.zeros(len(rows), device=device).index_add(0, torch.from_numpy(of_row).to(device), found_W)
-            return sums * torch.from_numpy(step.numbers["weight"].astype(np.float32)).to(device)
+                return asked(called, step, epoch, device) * weights
 
         return losses
+
+    def in_order(self, called: nn.Module, step: Step, epoch: int, device: torch.device) -> Tensor:
+        """(B,) Sums over the wanted events. A window's last event is wanted, and never read."""
+        rows = step.arrays["positions"]
+        of_row, place, target = wanted_places(rows, step.arrays["wanted"])
+        after_BLD, items_MD = called(padded([row[:-1] for row in rows], device))
+        scores_WM = after_BLD[of_row, place] @ items_MD.T / self.temperature
+        found_W = cross_entropy(scores_WM.float(), torch.from_numpy(target).to(device), reduction="none")
+        return torch.zeros(len(rows), device=device).index_add(0, torch.from_numpy(of_row).to(device), found_W)
+
+    def of_sets(self, called: nn.Module, step: Step, epoch: int, device: torch.device) -> Tensor:
+        """(B,) Means over the items that are asked for, times the wanted events. What is read cannot be meant."""
+        learned = step.key[0] == "train"
+        halves = [
+            drawn_halves(row, self.seed, epoch) if learned else (row[wanted == 0], row[wanted == 1])
+            for row, wanted in zip(step.arrays["positions"], step.arrays["wanted"], strict=True)
+        ]
+        after_BLD, items_MD = called(padded([read for read, _ in halves], device))
+        counts = torch.tensor([len(read) for read, _ in halves], device=device)
+        after_BD = (
+            after_BLD[torch.arange(len(halves), device=device), (counts - 1).clamp(min=0)] * (counts > 0)[:, None]
+        )
+        scores_BM = (after_BD @ items_MD.T / self.temperature).float()
+        read_BM, asked_BM = (marked([half[side] for half in halves], items_MD.shape[0], device) for side in (0, 1))
+        asked_BM &= ~read_BM
+        likely_BM = scores_BM.masked_fill(read_BM, -torch.inf).log_softmax(-1).masked_fill(~asked_BM, 0)
+        means_B = -likely_BM.sum(1) / asked_BM.sum(1).clamp(min=1)
+        return means_B * torch.tensor([float(w.sum()) for w in step.arrays["wanted"]], device=device)
+
+
+def drawn_halves(positions: np.ndarray, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct items in two halves, the greater first, drawn anew each epoch by what the window holds."""
+    items = np.unique(positions)
+    order = np.random.default_rng((seed, epoch, zlib.crc32(positions.tobytes()))).permutation(len(items))
+    greater = (len(items) + 1) // 2
+    return items[order[:greater]], items[order[greater:]]
+
+
+def padded(rows: list[np.ndarray], device: torch.device) -> Tensor:
+    """(B, L) positions, 0 beyond a row's end."""
+    filled = np.zeros((len(rows), max(1, *map(len, rows))), np.int64)
+    for number, row in enumerate(rows):
+        filled[number, : len(row)] = row
+    return torch.from_numpy(filled).to(device)
+
+
+def marked(rows: list[np.ndarray], items: int, device: torch.device) -> Tensor:
+    """(B, M) whether the item is in the row."""
+    there = np.zeros((len(rows), items), bool)
+    for number, row in enumerate(rows):
+        there[number, row] = True
+    return torch.from_numpy(there).to(device)
 
 
 def wanted_places(positions: list[np.ndarray], wanted: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

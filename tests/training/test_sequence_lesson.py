@@ -8,7 +8,7 @@ from recspark.data.catalogue import Catalogue
 from recspark.models.sequence import SequenceShape
 from recspark.training.launcher import LocalRanks
 from recspark.training.reader import Step
-from recspark.training.sequence_lesson import SequenceLesson, centred
+from recspark.training.sequence_lesson import SequenceLesson, centred, drawn_halves
 
 SHAPE = SequenceShape(size=8, layers=1, heads=2, longest=5)
 TEXTS = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
@@ -41,6 +41,54 @@ def test_a_windows_loss_is_the_sum_of_its_wanted_events_times_its_weight(catalog
     assert losses.tolist() == pytest.approx(expected, rel=1e-5)
     losses.sum().backward()
     assert model.text_map.weight.grad.abs().sum() > 0
+
+
+def set_step(windows: list[tuple[list[int], list[int]]], part: str) -> Step:
+    arrays = {name: [np.array(w[n], "<i4") for w in windows] for n, name in enumerate(("positions", "wanted"))}
+    return Step({"weight": np.full(len(windows), 0.5, np.float32)}, arrays, len(windows), (part, 0))
+
+
+def set_loss(model, read: list[int], asked: list[int]) -> float:
+    """The mean over those asked for, by hand; no softmax over what is read."""
+    after, items = model(torch.tensor([read or [0]]))
+    scores = (after[0, -1] if read else torch.zeros(8)) @ items.T / 0.1
+    scores[read] = -torch.inf
+    return -torch.log_softmax(scores, -1)[asked].mean().item()
+
+
+def test_of_a_set_one_half_is_asked_from_the_other(catalogue: Catalogue):
+    made = lesson(catalogue, shape=SHAPE.model_copy(update={"reads": "set"}))
+    model = made.make_model().eval()
+    losses = made.losses(model, None, torch.device("cpu"), LocalRanks())
+    step = set_step([([1, 4, 2, 1], [0, 1, 1, 1]), ([5, 0], [0, 1]), ([3, 3], [0, 1])], "train")
+    found = losses(model, step, 2)
+    for loss, positions, wanted in zip(found, step.arrays["positions"], step.arrays["wanted"], strict=True):
+        read, asked = drawn_halves(positions, 7, 2)
+        assert sorted([*read, *asked]) == sorted(set(positions.tolist()))
+        expected = set_loss(model, read.tolist(), asked.tolist()) * wanted.sum() * 0.5 if len(asked) else 0.0
+        assert loss.item() == pytest.approx(expected, rel=1e-5)
+    found.sum().backward()
+    assert model.encoder.read.weight.grad.abs().sum() > 0
+    assert torch.isfinite(model.text_map.weight.grad).all()
+
+
+def test_what_is_held_out_of_a_set_is_asked_from_all_the_rest(catalogue: Catalogue):
+    made = lesson(catalogue, shape=SHAPE.model_copy(update={"reads": "set"}))
+    model = made.make_model().eval()
+    losses = made.losses(model, None, torch.device("cpu"), LocalRanks())
+    step = set_step([([1, 4, 2], [0, 1, 0]), ([5, 0], [1, 1]), ([3, 3], [0, 1])], "valid")
+    expected = [set_loss(model, [1, 2], [4]) * 0.5, set_loss(model, [], [5, 0]), 0.0]  # the last was had already
+    assert losses(model, step, 1).tolist() == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(losses(model, step, 1), losses(model, step, 2))
+
+
+def test_halves_are_drawn_by_seed_epoch_and_what_was_had(catalogue: Catalogue):
+    window = np.arange(40, dtype="<i4")
+    read, asked = drawn_halves(window, 7, 1)
+    assert (len(read), len(asked)) == (20, 20)
+    assert np.array_equal(read, drawn_halves(window.copy(), 7, 1)[0])
+    for other in (drawn_halves(window, 7, 2), drawn_halves(window, 8, 1), drawn_halves(window + 1, 7, 1)):
+        assert set(read.tolist()) != set(other[0].tolist())
 
 
 def test_it_starts_alike_everywhere_and_reads_what_sets_texts_apart(catalogue: Catalogue):
