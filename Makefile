@@ -14,7 +14,7 @@ PACKAGES := .venv/.packages
 HOROVOD := .venv/.horovod
 READY := .venv/.ready
 
-.PHONY: help setup preflight data demo test bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight data demo airflow-demo test bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: setup ## the whole nightly run on MovieLens-100K, and what it says to one 
 	$(WITH_JAVA) $(BIN)/recspark run --config conf/demo.yaml
 	$(WITH_JAVA) $(BIN)/recspark show user 196 --config conf/demo.yaml
 	@echo "report: $$(find lake -name report.html -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)"
+
+airflow-demo: setup ## the nightly DAG by Airflow, two dates on the demo's data, through spark-submit; about 15 minutes
+	$(WITH_JAVA) $(BIN)/python tools/airflow_demo.py
 
 test: setup ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
 	$(WITH_JAVA) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
@@ -48,7 +51,7 @@ lock: ## resolve requirements.in anew into requirements.lock
 	@$(PYTHON) tools/make_lock.py
 
 clean: ## remove what set-up and tools made in this folder; the lake and the machine's Horovod cache stay
-	rm -rf .venv .data build dist recspark.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-airflow .airflow-demo .data build dist recspark.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf spark-warehouse metastore_db derby.log
 	find recspark jobs tests tools -name __pycache__ -prune -exec rm -rf {} +
 

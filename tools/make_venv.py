@@ -1,6 +1,6 @@
 """Make .venv: the packages of requirements.lock and nothing else, in one resolution.
 
-The stamp .venv/.packages holds the lock's hash and is written last, so that an interrupted or outdated environment is
+The stamp .packages in it holds the lock's hash and is written last, so that an interrupted or outdated environment is
 made anew from an empty folder, and a complete one is left as it is.
 """
 
@@ -16,25 +16,30 @@ import quietly
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 VENV = ROOT / ".venv"
-STAMP = VENV / ".packages"
 PIP_STEP = r"^(?:Collecting|Downloading|Building wheel for) [\w.=+-]+|^Installing collected packages"
 
 
 def main() -> None:
-    lock_hash = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    if STAMP.exists() and STAMP.read_text() == lock_hash:
-        STAMP.touch()
+    make(VENV, LOCK, "about 2 minutes and 3 GB")
+
+
+def make(folder: Path, lock: Path, cost: str) -> None:
+    """The environment of a lock, in a folder of the project. cost: of making it, to say so."""
+    stamp = folder / ".packages"
+    lock_hash = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == lock_hash:
+        stamp.touch()
         return
     check_python()
-    shutil.rmtree(VENV, ignore_errors=True)
-    venv.create(VENV, with_pip=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=True)
     quietly.run(
-        [VENV / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "-r", LOCK],
-        label="installing the packages of requirements.lock into .venv (about 2 minutes and 3 GB)",
-        log=VENV / "pip.log",
+        [folder / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "-r", lock],
+        label=f"installing the packages of {lock.relative_to(ROOT)} into {folder.name} ({cost})",
+        log=folder / "pip.log",
         step=PIP_STEP,
     )
-    STAMP.write_text(lock_hash)
+    stamp.write_text(lock_hash)
 
 
 def check_python() -> None:
