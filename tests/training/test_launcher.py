@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from recspark.errors import UserError
 from recspark.training import checkpoint
 from recspark.training.launcher import LaunchSettings, Ranks, TrainingFailed, launch
+from recspark.training.launcher.starters import STARTERS
 from recspark.training.loop import train_rank
 from recspark.training.status import Reporter, Status
 from tests.training.world import SETTINGS, make_job
@@ -119,6 +120,44 @@ def test_what_the_watcher_raises_ends_the_ranks_and_is_raised(spark: SparkSessio
 
 class SeenEnoughError(Exception):
     pass
+
+
+def done(ranks: Ranks, reporter: Reporter) -> None:
+    reporter.update(state="done")
+
+
+def clashes(times: int, message: str, started: list):
+    """A starter whose port is taken so many times."""
+
+    def start(spark, settings, task, status_folder, log_path) -> None:
+        started.append(status_folder)
+        if len(started) <= times:
+            Reporter(status_folder, 0).failed(OSError(message))
+            raise RuntimeError("torchrun failed") from OSError(message)
+        STARTERS["local"](spark, settings, task, status_folder, log_path)
+
+    return start
+
+
+@pytest.mark.parametrize("message", ["errno: 98 - EADDRINUSE", "[Errno 98] Address already in use"])
+def test_a_port_that_was_taken_meanwhile_is_another_start(
+    spark: SparkSession, tmp_path: Path, monkeypatch, message: str
+):
+    started: list = []
+    monkeypatch.setitem(STARTERS, "torch", clashes(2, message, started))
+    start(spark, tmp_path, LaunchSettings(launcher="torch", num_processes=1), done)
+    assert len(set(started)) == 3
+
+
+@pytest.mark.parametrize(("times", "message", "starts"), [(9, "EADDRINUSE", 3), (9, "no such host", 1)])
+def test_a_port_that_stays_taken_or_another_failure_is_raised(
+    spark: SparkSession, tmp_path: Path, monkeypatch, times: int, message: str, starts: int
+):
+    started: list = []
+    monkeypatch.setitem(STARTERS, "torch", clashes(times, message, started))
+    with pytest.raises(TrainingFailed, match=message):
+        start(spark, tmp_path, LaunchSettings(launcher="torch", num_processes=1), done)
+    assert len(started) == starts
 
 
 def test_more_ranks_than_slots_is_said_before_anything_starts(spark: SparkSession, tmp_path: Path):

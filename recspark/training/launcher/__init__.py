@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+import pyarrow.fs as pafs
 from pyspark.sql import SparkSession
 
 from recspark.errors import RunFailed, UserError
@@ -16,6 +17,11 @@ from recspark.training.launcher.settings import LaunchSettings
 from recspark.training.launcher.starters import STARTERS, Task
 from recspark.training.launcher.watcher import Watcher, ended_by_watcher, explain, stop
 from recspark.training.status import Status, read_statuses
+
+STARTS = 3  # at most, where a port was taken
+PORT_TAKEN = ("EADDRINUSE", "Address already in use")
+
+log = logging.getLogger("recspark")
 
 __all__ = ["Gathered", "LaunchSettings", "LocalRanks", "Ranks", "TrainingFailed", "check_launch", "launch"]
 
@@ -34,10 +40,44 @@ def launch(
 ) -> None:
     """Run the task on every rank; returns when all are done.
 
+    A launcher looks for a free port where its ranks will meet; where another has taken it by then, they are started again, twice at most.
     watch is called about twice a second with what the ranks say; what it raises ends the ranks, and is raised from here. Raises
     TrainingFailed; UserError if there are fewer task slots than ranks, or the launcher is not installed.
     """
     check_launch(spark, settings)
+    for attempt in range(STARTS):
+        folder = status_folder if attempt == 0 else f"{status_folder}/start-{attempt + 1}"
+        fs, path = pafs.FileSystem.from_uri(folder)
+        fs.create_dir(path)
+        try:
+            return launch_once(spark, settings, task, folder, watch, log_path)
+        except TrainingFailed as error:
+            if attempt + 1 == STARTS or not port_was_taken(error):
+                raise
+            log.warning(
+                "%s: the port where its ranks meet was taken meanwhile; they are started again", settings.section
+            )
+    return None
+
+
+def port_was_taken(error: BaseException | None) -> bool:
+    """Whether it, or what caused it, says that an address was in use."""
+    while error is not None:
+        if any(sign in str(error) for sign in PORT_TAKEN):
+            return True
+        error = error.__cause__
+    return False
+
+
+def launch_once(
+    spark: SparkSession,
+    settings: LaunchSettings,
+    task: Task,
+    status_folder: str,
+    watch: Callable[[dict[int, Status]], None],
+    log_path: str,
+) -> None:
+    """See `launch`; the ranks are started once."""
     failure: BaseException | None = None
     watcher = Watcher(spark, settings, status_folder, watch)
     watcher.start()
