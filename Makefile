@@ -14,7 +14,7 @@ PACKAGES := .venv/.packages
 HOROVOD := .venv/.horovod
 READY := .venv/.ready
 
-.PHONY: help setup preflight data demo airflow-demo test bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight data demo airflow-demo chaos test bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ airflow-demo: setup ## the nightly DAG by Airflow, two dates on the demo's data,
 
 test: setup ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
 	$(WITH_JAVA) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+chaos: setup ## small nights with a fault each at a random moment, and run again; 20 take about 40 minutes
+	$(WITH_JAVA) $(BIN)/python -m tests.faults.chaos $(ARGS)
 
 bench-prefix: setup ## how much faster an epoch is with the frozen layers' states kept; about 3 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/prefix.py

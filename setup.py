@@ -54,6 +54,7 @@ setup(
         "dev": [
             "pytest",
             "pytest-timeout",
+            "psutil",
             "hypothesis",
             "ruff",
             "mypy",

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from recspark.config import Settings
 from recspark.lake import Lake
-from recspark.tables import METRICS, RECOMMENDATIONS
+from recspark.tables import ITEMS, METRICS, RECOMMENDATIONS
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -32,6 +32,9 @@ class Guardrails(Settings):
     )
     users_lost: float | None = Field(
         0.25, gt=0, le=1, description="share of the users with a list who may have none now"
+    )
+    texts_lost: float | None = Field(
+        0.25, gt=0, le=1, description="share of the distinct item texts that may be lost, as by an empty column"
     )
     lists_changed: float | None = Field(
         0.98, gt=0, le=1, description="share of a list's items that may be new, on average over users who have both"
@@ -95,6 +98,10 @@ def compared(spark: SparkSession, lake: Lake, config: "Deployment", lists: DataF
         share = both["changed"]
         told = f"{share:.0%} of a list's items are new, over {both['users']:,} users"
         found.append(Found("lists_changed", share, bounds.lists_changed, told))
+    texts = [distinct_texts(spark, lake, date) for date in (dates[-1], lake.run_date)]
+    if texts[0] and texts[1] is not None:
+        told = f"items have {texts[1]:,} distinct texts, {texts[0]:,} before"
+        found.append(Found("texts_lost", 1 - texts[1] / texts[0], bounds.texts_lost, told))
     k = config.evaluate.ks[0]
     values = [quality(spark, lake, date, k) for date in (dates[-1], lake.run_date)]
     if values[0] and values[1] is not None:
@@ -144,6 +151,13 @@ def shared(before: DataFrame, lists: DataFrame) -> dict[str, Any]:
     row = changed.agg(F.count(F.lit(1)).alias("users"), F.avg("changed").alias("changed")).first()
     assert row is not None
     return row.asDict()
+
+
+def distinct_texts(spark: SparkSession, lake: Lake, date: Any) -> int | None:
+    """Of the items; None where the table has gone."""
+    if not lake.has(ITEMS, date):
+        return None
+    return lake.look(spark, ITEMS, date).select("text_hash").distinct().count()
 
 
 def quality(spark: SparkSession, lake: Lake, date: Any, k: int) -> float | None:

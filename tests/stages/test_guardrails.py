@@ -13,8 +13,8 @@ from recspark.lake import Lake
 from recspark.stages import publish
 from recspark.stages.guardrails import Found, compared
 from recspark.stages.publish import FORCED
-from recspark.tables import CANDIDATES, METRICS, RECOMMENDATIONS
-from tests.published_world import TODAY, YESTERDAY, deployment, metric_rows, published_lake, write
+from recspark.tables import CANDIDATES, ITEMS, METRICS, RECOMMENDATIONS
+from tests.published_world import ITEM_IDS, TODAY, YESTERDAY, deployment, metric_rows, published_lake, write
 
 
 @pytest.fixture
@@ -70,6 +70,13 @@ def test_lists_that_found_half_as_much_are_held_back(spark: SparkSession, lake: 
         publish.run(spark, lake, deployment(lake, "publish.report=false"))
 
 
+def test_a_night_whose_titles_came_empty_is_held_back(spark: SparkSession, lake: Lake):
+    write(lake, ITEMS, [(item, "", ". Drama", "hash-of-them-all", [1], {}) for item in ITEM_IDS])
+    with pytest.raises(HeldBack, match=r"texts_lost 0.833, at most 0.25: items have 1 distinct texts, 6 before"):
+        publish.run(spark, lake, deployment(lake, "publish.report=false"))
+    publish.run(spark, lake, deployment(lake, "publish.report=false", "publish.guardrails.texts_lost=null"))
+
+
 def test_one_item_for_all_is_held_back(spark: SparkSession, lake: Lake):
     lists = lake.read(spark, CANDIDATES).where("item_id = 'b'")
     _, found = compared(spark, lake, deployment(lake), lists)
@@ -79,7 +86,9 @@ def test_one_item_for_all_is_held_back(spark: SparkSession, lake: Lake):
 def test_the_first_night_and_one_without_metrics_have_nothing_to_be_far_from(spark: SparkSession, lake: Lake):
     lists = lake.read(spark, CANDIDATES)
     lake.fs.delete_dir(lake.table_path(METRICS))
-    assert "quality_lost" not in {d.name for d in compared(spark, lake, deployment(lake), lists)[1]}
+    lake.fs.delete_dir(lake.table_path(ITEMS, YESTERDAY))
+    named = {d.name for d in compared(spark, lake, deployment(lake), lists)[1]}
+    assert not named & {"quality_lost", "texts_lost"}
     lake.fs.delete_dir(lake.table_path(RECOMMENDATIONS, YESTERDAY))
     assert compared(spark, lake, deployment(lake), lists) == (None, [])
     publish.run(spark, lake, deployment(lake, "publish.report=false"))

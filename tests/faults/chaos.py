@@ -1,0 +1,280 @@
+"""`make chaos`: small nights, each hit by a fault of some kind at some moment, then run again as if nothing had been.
+
+Every one must end by itself in bounded time, whatever became of it; and the night that follows must end well, with the tables of an
+undisturbed one. Kinds and moments are drawn by a seed. Writes docs/chaos.json and docs/chaos.md. 20 runs take about 40 minutes on 2 cores.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import psutil
+
+from recspark.pipeline import STAGES
+from recspark.tables import TABLES
+from tests import nightly
+from tests.tiny_encoder import make_tiny_encoder
+
+DOCS = nightly.REPOSITORY / "docs"
+UNEQUAL_BY_NATURE = {"seconds"}
+SILENCE = 20  # lost_timeout of the nights: seconds without a rank's sign of life
+BOUND = 240  # seconds from the fault to the end of the run; beyond is a hang
+OUTPUTS = [
+    table for stage in nightly.STAGES for table in STAGES[stage].OUTPUTS if table in TABLES and "pair_" not in table
+]
+
+
+@dataclass(frozen=True)
+class Night:
+    """A run that is under way."""
+
+    process: subprocess.Popen
+    lake: Path
+    draw: random.Random
+
+    def children(self, sign: str) -> list[psutil.Process]:
+        """Processes of the run whose command line has the sign."""
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        return sorted((p for p in found if sign in command_line(p)), key=lambda p: p.pid)
+
+    def ranks(self) -> list[psutil.Process]:
+        """Ranks that are learning."""
+        said = [json.loads(path.read_text()) for path in self.lake.glob("_scratch/*/finetune/status/rank-*.json")]
+        return [psutil.Process(s["pid"]) for s in said if s["state"] == "running" and psutil.pid_exists(s["pid"])]
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def end(found: list[psutil.Process], draw: random.Random, by: signal.Signals) -> psutil.Process | None:
+    """Send the signal to one of them, if there is one."""
+    if not found:
+        return None
+    chosen = draw.choice(found)
+    chosen.send_signal(by)
+    return chosen
+
+
+def driver_killed(night: Night) -> bool:
+    night.process.send_signal(signal.SIGKILL)
+    return True
+
+
+def driver_interrupted(night: Night) -> bool:
+    night.process.send_signal(signal.SIGINT)
+    return True
+
+
+def jvm_killed(night: Night) -> bool:
+    return end(night.children("org.apache.spark.deploy.SparkSubmit"), night.draw, signal.SIGKILL) is not None
+
+
+def worker_killed(night: Night) -> bool:
+    workers = [p for p in night.children("pyspark.daemon") if not p.children()]
+    return end(workers, night.draw, signal.SIGKILL) is not None
+
+
+def rank_killed(night: Night) -> bool:
+    return end(night.ranks(), night.draw, signal.SIGKILL) is not None
+
+
+def rank_stopped(night: Night) -> bool:
+    return end(night.ranks(), night.draw, signal.SIGSTOP) is not None
+
+
+def file_truncated(night: Night) -> bool:
+    """Of a published table, a Parquet file loses its second half."""
+    files = sorted(p for t in OUTPUTS for p in night.lake.glob(f"{t}/run_date=*/**/*.parquet"))
+    if not files:
+        return False
+    chosen = night.draw.choice(files)
+    os.truncate(chosen, chosen.stat().st_size // 2)
+    return True
+
+
+def model_changed(night: Night) -> bool:
+    """One byte of a model's weights is another."""
+    files = sorted(night.lake.glob("models/**/*.safetensors"))
+    if not files:
+        return False
+    chosen = night.draw.choice(files)
+    with chosen.open("r+b") as stream:
+        stream.seek(night.draw.randrange(chosen.stat().st_size))
+        byte = stream.read(1)
+        stream.seek(-1, os.SEEK_CUR)
+        stream.write(bytes([byte[0] ^ 255]))
+    return True
+
+
+FAULTS: dict[str, Callable[[Night], bool]] = {
+    "driver killed": driver_killed,
+    "JVM killed (driver and executor)": jvm_killed,
+    "Python worker killed": worker_killed,
+    "rank killed": rank_killed,
+    "rank stopped": rank_stopped,
+    "driver interrupted": driver_interrupted,
+    "table's file truncated": file_truncated,
+    "model's byte changed": model_changed,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """fault; moment: seconds after the start; stage: under way then; outcome: how the run ended; seconds: from the fault to the end."""
+
+    fault: str
+    moment: float
+    stage: str
+    exit_code: int | None
+    outcome: str
+    seconds: float
+    identical_after_rerun: bool
+    difference: str
+
+
+class World:
+    """Raw data, an encoder, a configuration, and a whole night that nothing disturbed."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        nightly.sample_movielens(folder, users=60, least=6)
+        encoder = make_tiny_encoder(folder / "encoder", layers=2)
+        changes = {"finetune.epochs": 6, "finetune.patience": 9, "finetune.lost_timeout": SILENCE}
+        changes |= {"evaluate.baselines": [{"kind": "popularity"}], "evaluate.new_users": []}
+        settings = nightly.small_night(folder, Path("lake"), encoder, **changes)
+        settings["lake"] = "${CHAOS_LAKE}"
+        nightly.write_config(folder / "night.yaml", settings)
+        began = time.time()
+        self.start(folder / "whole", folder / "whole.log").wait()
+        self.seconds = time.time() - began
+        self.whole = {table: nightly.read(folder / "whole", table) for table in OUTPUTS}
+
+    def start(self, lake: Path, log: Path) -> subprocess.Popen:
+        command = nightly.recspark_command(
+            "run", "--config", str(self.folder / "night.yaml"), "--run-date", nightly.DATE
+        )
+        env = {**nightly.environment(), "CHAOS_LAKE": str(lake)}
+        with log.open("w") as stream:
+            return subprocess.Popen(command, env=env, stdout=stream, stderr=stream, start_new_session=True)
+
+    def difference(self, lake: Path) -> str:
+        """Which table is not what it should be, and how; empty if none."""
+        for table, expected in self.whole.items():
+            columns = [c for c in expected.columns if c not in UNEQUAL_BY_NATURE]
+            try:
+                pd.testing.assert_frame_equal(
+                    expected[columns], nightly.read(lake, table)[columns], check_exact=True, obj=table
+                )
+            except (AssertionError, OSError, KeyError) as error:
+                return f"{table}: {str(error).splitlines()[0]}"
+        return ""
+
+
+def disturbed(world: World, number: int, fault: str, draw: random.Random) -> Outcome:
+    """One night with the fault, and the one after it."""
+    lake, log = world.folder / f"lake-{number}", world.folder / f"{number}.log"
+    moment = draw.uniform(0.05, 0.9) * world.seconds
+    night, began = Night(world.start(lake, log), lake, draw), time.time()
+    time.sleep(moment)
+    struck = 0.0
+    while night.process.poll() is None and not struck:
+        try:
+            if FAULTS[fault](night):
+                struck = time.time()
+        except (psutil.Error, OSError, ValueError):  # it ended, or was replaced, while it was looked at
+            pass
+        time.sleep(0 if struck else 0.02)
+    stage = stage_of(log)
+    try:
+        code: int | None = night.process.wait(timeout=BOUND)
+    except subprocess.TimeoutExpired:
+        code = None
+    seconds = time.time() - (struck or began)
+    end_session(night.process.pid)
+    again = world.folder / f"{number}-again.log"
+    rerun = world.start(lake, again).wait(timeout=900)
+    different = world.difference(lake) if rerun == 0 else f"the night after ended with {rerun}: {last_word(again)}"
+    said = "a hang" if code is None else "done" if code == 0 else last_word(log)
+    if not struck:
+        said = f"the fault found nothing to strike; {said}"
+    return Outcome(
+        fault, round((struck or began) - began, 1), stage, code, said, round(seconds, 1), not different, different
+    )
+
+
+def end_session(session: int) -> None:
+    """A machine that lost its driver has orphans; those that stand still would stay for ever."""
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session:
+                process.kill()
+        except (psutil.Error, OSError):
+            continue
+
+
+def stage_of(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if ": reads " in line]
+    return lines[-1].partition("] ")[2].partition(":")[0] if lines else "before the first"
+
+
+def last_word(log: Path) -> str:
+    """The error that the run ended with, in one line."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    told = [line for line in lines if "recspark" in line or "failed" in line or "Error" in line]
+    return (told or lines or ["nothing was said"])[-1][:200].replace("|", "/")
+
+
+def table(outcomes: list[Outcome]) -> str:
+    head = "| fault | at second | stage | exit code | seconds to the end | tables identical after the re-run |\n|---|---|---|---|---|---|\n"
+    rows = (
+        f"| {o.fault} | {o.moment} | {o.stage} | {'hang' if o.exit_code is None else o.exit_code} | {o.seconds} | "
+        f"{'yes' if o.identical_after_rerun else o.difference} |\n"
+        for o in outcomes
+    )
+    return head + "".join(rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=42)
+    given = parser.parse_args()
+    draw, outcomes = random.Random(given.seed), []
+    kinds = [list(FAULTS)[n % len(FAULTS)] for n in range(given.runs)]
+    draw.shuffle(kinds)
+    with TemporaryDirectory(prefix="recspark-chaos-") as folder:
+        world = World(Path(folder))
+        print(f"an undisturbed night takes {world.seconds:.0f} s", flush=True)
+        for number, fault in enumerate(kinds, 1):
+            outcomes.append(disturbed(world, number, fault, draw))
+            print(f"{number}/{given.runs} {outcomes[-1]}", flush=True)
+    good = sum(o.identical_after_rerun and o.exit_code is not None for o in outcomes)
+    print(table(outcomes) + f"{good} of {len(outcomes)}")
+    if given.runs >= 20:
+        (DOCS / "chaos.json").write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n")
+        (DOCS / "chaos.md").write_text(
+            f"# Faults\n\nWritten by `make chaos` (`tests/faults/chaos.py`, seed {given.seed}); [chaos.json](chaos.json) has also what each run said at its "
+            "end. A small night is hit by a fault at a random moment; it must end by itself within "
+            f"{BOUND} seconds, and the same command again must end with the tables of a night that nothing disturbed. A fault that came where it "
+            "could do no harm leaves exit code 0: Spark starts another Python worker by itself, and a file that was read already is not read again. "
+            f"A driver that was killed outright has exit code -9. Here {good} of {len(outcomes)} ended so.\n\n{table(outcomes)}"
+        )
+    return 0 if good == len(outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
