@@ -79,6 +79,11 @@ def driver_interrupted(night: Night) -> bool:
     return True
 
 
+def driver_told_to_end(night: Night) -> bool:
+    night.process.send_signal(signal.SIGTERM)
+    return True
+
+
 def jvm_killed(night: Night) -> bool:
     return end(night.children("org.apache.spark.deploy.SparkSubmit"), night.draw, signal.SIGKILL) is not None
 
@@ -127,6 +132,7 @@ FAULTS: dict[str, Callable[[Night], bool]] = {
     "rank killed": rank_killed,
     "rank stopped": rank_stopped,
     "driver interrupted": driver_interrupted,
+    "driver told to end": driver_told_to_end,
     "table's file truncated": file_truncated,
     "model's byte changed": model_changed,
 }

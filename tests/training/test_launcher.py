@@ -118,6 +118,13 @@ def test_what_the_watcher_raises_ends_the_ranks_and_is_raised(spark: SparkSessio
     assert spark.range(10).count() == 10  # and Spark is free again
 
 
+def test_signals_mean_afterwards_what_they_meant_before(spark: SparkSession, tmp_path: Path):
+    """Horovod takes SIGINT and SIGTERM for its ranks; a run that has trained must still end by them."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    start(spark, tmp_path, LaunchSettings(launcher="horovod", **PAIR), done)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 class SeenEnoughError(Exception):
     pass
 
