@@ -13,9 +13,10 @@ NAMES = {
     "frozen": "frozen encoder, mean of the history",
     "text_before": "text alone, before fine-tuning",
     "text_after": "text alone, after fine-tuning",
-    "id_alone": "ids alone",
+    "id_alone": "full model without text",
+    "factors_alone": "factors without text",
     "factors": "factors with text",
-    "sequence": "sequence model",
+    "sequence": "sequence model, of texts alone",
     "full": "full model",
     "ratings": "ratings model",
 }

@@ -105,7 +105,8 @@ def leading_models(metrics: pd.DataFrame, k: int) -> list[str]:
     everything = verdict.scores(metrics, "all", verdict.METRIC, k)
     baselines = [s for s in everything if s.model not in verdict.OURS]
     best = [max(baselines, key=lambda s: s.value).model] if baselines else []
-    return [*best, *(s.model for s in everything if s.model in verdict.OURS and s.model != "text_before")]
+    ours = (s.model for s in everything if s.model in verdict.OURS)
+    return [*best, *(model for model in ours if model not in ("text_before", "factors_alone"))]
 
 
 def class_name(slice_name: str) -> str:

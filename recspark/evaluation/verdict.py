@@ -14,7 +14,7 @@ import pandas as pd
 METRIC = "ndcg"
 SIGNIFICANT = 0.05  # an adjusted p below it calls two models apart
 # Whatever else is in the table is a baseline. id_alone is the full model as it would be if it could not read.
-OURS = ("id_alone", "text_before", "text_after", "factors", "sequence", "full", "reranked")
+OURS = ("id_alone", "factors_alone", "text_before", "text_after", "factors", "sequence", "full", "reranked")
 NAMES = {
     "popularity": "popularity",
     "recent_popularity": "popularity of late",
@@ -24,10 +24,11 @@ NAMES = {
     "tfidf": "TF-IDF of the history",
     "bm25": "BM25 of the history",
     "frozen": "base encoder, mean of the history",
-    "id_alone": "factors without text",
+    "id_alone": "full model without text",
+    "factors_alone": "factors without text",
     "text_before": "text before fine-tuning",
     "text_after": "text after fine-tuning",
-    "factors": "factors and text",
+    "factors": "factors with text",
     "sequence": "the sequence model",
     "full": "full model",
     "ratings": "ratings model",

@@ -13,8 +13,8 @@ cold_among_all, the relevant items are the cold ones, and all are ranked.
 Every two models of a slice are compared over the same users (`evaluation/comparison.py`), and every model's lists of all items are looked
 at by classes of users and items (`evaluation/slices.py`).
 
-`text_before` is what the factorization's map of the text says of tonight's items, and `id_alone` a factorization that reads no text;
-both, and the baseline `frozen`, are left out where the retriever was trained on another night. `recent_popularity` is popularity by the half-life that
+`text_before` is what the factorization's map of the text says of tonight's items, and `id_alone` the full model as it would be if it read no
+text, with `factors_alone`, its factors by themselves, where the lists are combined; these, and the baseline `frozen`, are left out where the retriever was trained on another night. `recent_popularity` is popularity by the half-life that
 combine chose, where it chose one. Where ratings are predicted, their errors stand beside, with k 0 (`rating_judge`).
 """
 
@@ -41,7 +41,7 @@ from recspark.stages.judge import Evaluation, Trial, judge_lists
 from recspark.stages.judged_lists import published_lists, ranked_lists
 from recspark.stages.judged_models import (
     ENCODED,
-    ID_ALONE,
+    WITHOUT_TEXT,
     Model,
     catalogue_columns,
     encoded_items,
@@ -116,7 +116,8 @@ class EvaluateConfig(ListSettings):
         4, gt=0, description="GiB of the driver for one baseline; one that needs more is left out, and named"
     )
     id_alone: bool = Field(
-        False, description="whether the factorization is judged without any text, too; it takes a second one a night"
+        False,
+        description="whether the full model is judged without any text, too; it takes a second factorization a night",
     )
 
     @field_validator("ks", "new_users")
@@ -218,7 +219,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         trials, catalogue, settings.ks, settings.replicates, train_users, starts, labels is not None
     )
     verdicts = judge_lists(lists, truth, evaluation, blocks)
-    texts = {name: folded.items for name, folded in trained.items() if name != ID_ALONE} | {"text_after": priors(items)}
+    texts = {name: folded.items for name, folded in trained.items() if name not in WITHOUT_TEXT} | {
+        "text_after": priors(items)
+    }
     night = Night(interactions, items, texts, catalogue, solve, train_users, Popularity().kind in learned)
     new_rows, new_compared = judge_new_users(night, lake, config, f"{scratch}/new_users")
     rows, errors = metric_rows(evaluation, verdicts) + new_rows, rating_errors(spark, lake, config, blocks)

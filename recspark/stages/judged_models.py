@@ -26,7 +26,7 @@ from recspark.tables import BASE_TEXT_VECTORS, ITEM_FACTORS
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-ID_ALONE = "id_alone"
+ID_ALONE, FACTORS_ALONE = WITHOUT_TEXT = ("id_alone", "factors_alone")
 ENCODED = "encoded"  # the catalogue's column of text vectors under the base encoder
 FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions, exposure) -> (user_id, vector)
 
@@ -187,13 +187,15 @@ class Folded:
         """What reads no text can list only what somebody has met."""
         folded = fold_in(self.items)
         users = keep(self.users(folded) if self.users else folded, f"{scratch}/{name}-users")
-        return Model(name, users, ("warm",), ("all", "warm"), repeats) if name == ID_ALONE else Model(name, users)
+        if name not in WITHOUT_TEXT:
+            return Model(name, users)
+        return Model(name, users, ("warm",), ("all", "warm"), repeats and name == ID_ALONE)
 
 
 def tonights_items(
     spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, items: DataFrame, scratch: str
 ) -> dict[str, Folded]:
-    """What only a night that trained has, by the models' names: text_before and, if asked for, id_alone."""
+    """What only a night that trained has, by the models' names: text_before and, if asked for, id_alone; beside that, where it is combined, its factors."""
     found = {"text_before": Folded(priors(lake.read(spark, ITEM_FACTORS)))}
     if config.evaluate.id_alone:
         folder = f"{scratch}/id_alone"
@@ -201,6 +203,8 @@ def tonights_items(
         factors = keep(learned, f"{folder}/vectors")
         combined = IdsAlone(spark, lake, config, interactions, factors, folder) if config.combine else None
         found[ID_ALONE] = Folded(factors, combined.items(), combined.users) if combined else Folded(factors)
+        if combined:
+            found[FACTORS_ALONE] = Folded(factors)
     return found
 
 

@@ -52,7 +52,7 @@ METRICS = Table(
         Column(
             "model",
             "string",
-            "popularity, recent_popularity, als, item_knn, ease, tfidf, bm25, frozen (baselines); id_alone, text_before, text_after, factors, sequence, full, reranked; "
+            "popularity, recent_popularity, als, item_knn, ease, tfidf, bm25, frozen (baselines); id_alone, factors_alone, text_before, text_after, factors, sequence, full, reranked; "
             "ratings, rating_biases, rating_mean",
         ),
         Column(

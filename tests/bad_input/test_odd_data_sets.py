@@ -163,7 +163,9 @@ def test_two_items_of_one_text_and_one_rating_without_order_go_to_those_who_lack
     assert night.lists() == {user: [wanted] for user, wanted in other.items()}
     recall = night.recall()
     assert {recall[model, "all"] for model in ("full", "id_alone", "text_after", "popularity", "tfidf")} == {1.0}
-    assert not any(slice_name == "cold" for _, slice_name in recall)
+    assert not any(
+        slice_name == "cold" or model == "factors_alone" for model, slice_name in recall
+    )  # id_alone is these
     predicted = night.table(PREDICTED_RATINGS)
     assert predicted.prediction.tolist() == predicted.by_mean.tolist() == [4.0] * 8
     metrics = night.table(METRICS).set_index(["model", "slice", "metric"]).value
@@ -199,7 +201,8 @@ def test_one_user_who_wants_what_nobody_has_met_gets_a_list_of_two_models(
     assert listed in ("i4", "i5")
     recall = night.recall()
     assert recall["full", "all"] == recall["full", "cold"] == (listed == "i4")
-    assert recall["id_alone", "all"] == 0.0  # it knows what he has had
+    assert recall["id_alone", "all"] == recall["factors_alone", "all"] == 0.0  # they know what he has had
+    assert ("factors_alone", "cold") not in recall
     assert {model for model, slice_name in recall if slice_name == "warm"} == set()  # nobody wants a warm item
     vectors = night.table(USER_VECTORS)
     assert np.isfinite(vectors.vector[0]).all()

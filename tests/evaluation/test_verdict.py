@@ -76,7 +76,7 @@ def test_what_text_adds_is_said_plainly_and_in_the_headline(difference, p, state
     assert "Spark's ALS" in found[0].sentence
     assert found[1].state == state
     assert found[1].sentence.startswith(begins)
-    assert "factors without text" in found[1].sentence
+    assert "full model without text" in found[1].sentence
     assert head in verdict.headline(found)
 
 
