@@ -13,8 +13,9 @@ WITH_JAVA := sh tools/java.sh
 PACKAGES := .venv/.packages
 HOROVOD := .venv/.horovod
 READY := .venv/.ready
+PEERS := .venv-bench/.packages
 
-.PHONY: help setup preflight data demo test bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight data demo test bench bench-topk bench-encode bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,14 @@ demo: setup ## the whole nightly run on MovieLens-100K, and what it says to one 
 
 test: setup ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
 	$(WITH_JAVA) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+bench: bench-topk bench-encode ## the same work by ours and by peers; about 20 minutes; make bench ARGS=--quick only sees that all runs and agrees
+
+bench-topk: setup $(PEERS) ## every user's best items: Spark's ALS, FAISS
+	$(WITH_JAVA) $(BIN)/python benchmarks/topk.py $(ARGS)
+
+bench-encode: setup ## texts to vectors: sentence-transformers, Spark's predict_batch_udf; RECSPARK_DATASETS names the data sets
+	$(WITH_JAVA) $(BIN)/python benchmarks/encode.py $(ARGS)
 
 bench-prefix: setup ## how much faster an epoch is with the frozen layers' states kept; about 3 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/prefix.py
@@ -48,7 +57,7 @@ lock: ## resolve requirements.in anew into requirements.lock
 	@$(PYTHON) tools/make_lock.py
 
 clean: ## remove what set-up and tools made in this folder; the lake and the machine's Horovod cache stay
-	rm -rf .venv .data build dist recspark.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .data build dist recspark.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf spark-warehouse metastore_db derby.log
 	find recspark jobs tests tools -name __pycache__ -prune -exec rm -rf {} +
 
@@ -65,6 +74,12 @@ data: $(PACKAGES)
 
 $(PACKAGES): requirements.lock tools/make_venv.py | preflight
 	@$(PYTHON) tools/make_venv.py
+
+# A benchmark whose peer cannot be had runs all the same and leaves that line out.
+$(PEERS): benchmarks/requirements.txt
+	@rm -rf .venv-bench
+	@$(PYTHON) -m venv .venv-bench && .venv-bench/bin/python -m pip install -q --disable-pip-version-check -r $< && touch $@ \
+	    || echo "no .venv-bench: the packages of $< could not be installed"
 
 $(HOROVOD): $(PACKAGES) tools/horovod.txt tools/build_horovod.py
 	@$(BIN)/python tools/build_horovod.py
