@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def start(stack: ExitStack, side: str, threads: int | None, folder: Path) -> Side:
-    command = [sys.executable, Path(__file__).parent / "encode_sides.py", side]
+    command: list[str | Path] = [sys.executable, Path(__file__).parent / "encode_sides.py", side]
     return stack.enter_context(Side(side, command, folder, threads))
 
 
