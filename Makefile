@@ -14,7 +14,7 @@ PACKAGES := .venv/.packages
 HOROVOD := .venv/.horovod
 READY := .venv/.ready
 
-.PHONY: help setup preflight data demo airflow-demo chaos test bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight data demo airflow-demo chaos test bench bench-topk bench-encode bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,14 @@ test: setup ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
 
 chaos: setup ## small nights with a fault each at a random moment, and run again; 20 take about 40 minutes
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.chaos $(ARGS)
+
+bench: bench-topk bench-encode ## the same work by ours and by peers; about 20 minutes; make bench ARGS=--quick only sees that all runs and agrees
+
+bench-topk: setup ## every user's best items: Spark's ALS, FAISS
+	$(WITH_JAVA) $(BIN)/python benchmarks/topk.py $(ARGS)
+
+bench-encode: setup ## texts to vectors: sentence-transformers, Spark's predict_batch_udf; RECSPARK_DATASETS names the data sets
+	$(WITH_JAVA) $(BIN)/python benchmarks/encode.py $(ARGS)
 
 bench-prefix: setup ## how much faster an epoch is with the frozen layers' states kept; about 3 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/prefix.py

@@ -1,0 +1,124 @@
+"""The benchmarks' own arithmetic, and that both sides of each still run and agree: tiny sizes, no time judged."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import encode
+import harness
+import numpy as np
+import pytest
+import topk
+
+REPOSITORY = Path(__file__).parent.parent
+BENCHMARKS = REPOSITORY / "benchmarks"
+SLEEPER = f"""
+import sys, time
+sys.path.insert(0, {str(BENCHMARKS)!r})
+from serve import serve
+
+def work(seconds, mib=0):
+    memory = bytearray(mib << 20)
+    time.sleep(seconds)
+
+serve(lambda: (work, None))
+"""
+
+
+def line(ours: list[float], peer: list[float], goal: float, same: bool = True) -> harness.Line:
+    return harness.Line("work", ours, peer, goal, same)
+
+
+def test_medians_of_2_and_6_make_a_ratio_of_3():
+    told = line([1, 2, 9], [5, 6, 30], goal=3).as_json()
+    assert (told["ours"], told["peer"], told["ratio"]) == (2, 6, 3)
+    assert (told["ours_spread"], told["peer_spread"]) == ([1, 9], [5, 30])
+
+
+def test_a_goal_is_reached_at_3_and_not_at_3_1_nor_by_another_answer():
+    assert line([2], [6], goal=3).reached
+    assert not line([2], [6], goal=3.1).reached
+    assert not line([2], [6], goal=3, same=False).reached
+
+
+def test_another_answer_ends_with_an_error_and_quick_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    with pytest.raises(SystemExit, match="the two sides' answers differ: work"):
+        harness.tell("work", [line([2], [6], goal=3, same=False)], [], [100.0], quick=True)
+    assert not list(tmp_path.iterdir())
+    harness.tell("work", [line([2], [6], goal=3)], ["a peer"], [90.0, 100.0, 140.0], quick=False)
+    kept = json.loads((tmp_path / "work.json").read_text())
+    assert (kept["matmul_gflops"], kept["left_out"], kept["lines"][0]["reached"]) == (100.0, ["a peer"], True)
+
+
+def side(tmp_path: Path, name: str) -> harness.Side:
+    return harness.Side(name, [sys.executable, "-c", SLEEPER], tmp_path)
+
+
+def test_sides_take_turns_and_the_order_turns_round(tmp_path: Path):
+    asked = []
+
+    def contender(name: str, of: harness.Side) -> harness.Contender:
+        def request(turn: int) -> dict[str, float]:
+            asked.append((name, turn))
+            return {"seconds": 0.01}
+
+        return harness.Contender(name, of, request, {"seconds": 0})
+
+    with side(tmp_path, "a") as a, side(tmp_path, "b") as b:
+        took = harness.alternate([contender("a", a), contender("b", b)], turns=2, quick=False)
+    assert asked == [("b", 0), ("a", 0), ("a", 0), ("b", 0), ("b", 1), ("a", 1)]  # the first two are not measured
+    assert [len(took[name].seconds) for name in "ab"] == [2, 2]
+    assert min(took["a"].seconds + took["b"].seconds) >= 0.01
+
+
+def test_memory_is_that_of_the_work_and_not_of_what_came_before(tmp_path: Path):
+    with side(tmp_path, "a") as a:
+        _, large = a.run({"seconds": 0.5, "mib": 200})
+        _, small = a.run({"seconds": 0})
+    assert large - small > 150
+
+
+def test_a_side_that_fails_says_why(tmp_path: Path):
+    with (
+        pytest.raises(RuntimeError, match=r"(?s)side a ended with status 1.*unexpected keyword argument 'weeks'"),
+        side(tmp_path, "a") as a,
+    ):
+        a.run({"weeks": 1})
+
+
+def test_an_answer_with_one_other_item_or_one_item_twice_differs():
+    users, items = np.ones((1, 2), np.float32), np.float32([[3, 0], [2, 0], [1, 1], [0, 0]])
+    best = np.array([[0, 1]])
+    assert topk.alike(users, items, best, np.array([[0, 2]]))  # items 1 and 2 are tied
+    assert not topk.alike(users, items, best, np.array([[0, 3]]))
+    assert not topk.alike(users, items, best, np.array([[0, 0]]))
+    assert not topk.alike(users, items, best, np.array([[0, -1]]))
+
+
+def test_a_list_with_a_seen_item_is_not_filtered():
+    users, items = np.ones((2, 1), np.float32), np.float32([[3], [2], [1]])
+    seen = np.array([[0, 0]])
+    assert topk.filters(users, items, seen, np.array([[1, 2], [0, 1]]))
+    assert not topk.filters(users, items, seen, np.array([[0, 1], [0, 1]]))
+    assert not topk.filters(users, items, seen, np.array([[1, 2], [1, 2]]))
+
+
+def test_a_text_of_ten_tokens_takes_213_million_operations_in_minilm():
+    """Six layers: 2 x 10 x (4 x 384² + 2 x 384 x 1536) of the weights and 4 x 10² x 384 of the attention."""
+    assert encode.flops([10]) == 6 * (2 * 10 * (589_824 + 1_179_648) + 4 * 100 * 384)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["topk", "encode"])
+def test_both_sides_still_run_and_agree(name: str):
+    results = {path: path.read_bytes() for path in harness.RESULTS.iterdir()}
+    env = {key: value for key, value in os.environ.items() if key != "RECSPARK_DATASETS"}
+    command = [sys.executable, BENCHMARKS / f"{name}.py", "--quick"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=env)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("| – | yes |") == 4
+    assert ("left out: amazon-office" in ran.stdout) == (name == "encode")
+    assert results == {path: path.read_bytes() for path in harness.RESULTS.iterdir()}
