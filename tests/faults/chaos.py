@@ -165,7 +165,8 @@ class World:
         settings["lake"] = "${CHAOS_LAKE}"
         nightly.write_config(folder / "night.yaml", settings)
         began = time.time()
-        self.start(folder / "whole", folder / "whole.log").wait()
+        if self.start(folder / "whole", folder / "whole.log").wait():
+            raise SystemExit(f"the undisturbed night failed: {last_word(folder / 'whole.log')}")
         self.seconds = time.time() - began
         self.whole = {table: nightly.read(folder / "whole", table) for table in OUTPUTS}
 
