@@ -22,6 +22,7 @@ OVERRIDES = os.environ.get("RECSPARK_OVERRIDES", "").split()
 SCHEDULE = os.environ.get("RECSPARK_SCHEDULE", "0 2 * * *")
 ARRIVAL = os.environ.get("RECSPARK_ARRIVAL")
 ALERTS = os.environ.get("RECSPARK_ALERTS")
+PROPERTIES = os.environ.get("RECSPARK_PROPERTIES", f"{HOME}/conf/spark-defaults.conf")
 CONNECTION = os.environ.get("RECSPARK_SPARK", "spark_default")
 POOL = "recspark_ranks"
 FINAL = {2: "a mistake that only its user can mend", 3: "the lists are held back by a guardrail"}
@@ -84,6 +85,7 @@ with DAG(
             ],
             name=f"recspark-{step.stage}-{{{{ ds }}}}",
             conn_id=CONNECTION,
+            properties_file=PROPERTIES or None,
             execution_timeout=step.longest,
             pool=POOL if step.ranks else "default_pool",
         )

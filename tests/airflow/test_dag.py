@@ -44,6 +44,7 @@ def test_each_is_the_stages_job_for_the_runs_date(monkeypatch):
         assert isinstance(task, SparkSubmitOperator)
         assert Path(task.application) == ROOT / "jobs" / f"{task.task_id}.py"
         assert task.application_args[2:] == ["--run-date", "{{ ds }}", "--set", "lake=/lake", "--set", "seed=7"]
+        assert task.properties_file == str(ROOT / "conf" / "spark-defaults.conf")
         assert task.retries == 2
         assert task.execution_timeout >= timedelta(hours=3)
         assert task.has_on_failure_callback
