@@ -25,12 +25,12 @@ def show_history(config_path: str, overrides: list[str], top: int) -> None:
     console.print(Text.assemble((f"{count}  ", "bold"), (lake.root, "dim")))
     if not nights:
         return
-    numbers = ("tables", "rows of lists", "items", "seconds")
+    numbers = ("tables", "list rows", "items", "seconds")
     table = grid(
         ("run date", "left"),
         ("written", "left"),
         *((n, "number") for n in numbers),
-        ("retriever", "left"),
+        ("retriever", "text"),
         ("", "left"),
     )
     for date in nights[:top]:
