@@ -36,6 +36,7 @@ chaos: setup ## small nights with a fault each at a random moment, and run again
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.chaos $(ARGS)
 
 bench: bench-topk bench-encode ## the same work by ours and by peers; about 20 minutes; make bench ARGS=--quick only sees that all runs and agrees
+	@$(BIN)/python benchmarks/table.py
 
 bench-topk: setup ## every user's best items: Spark's ALS, FAISS
 	$(WITH_JAVA) $(BIN)/python benchmarks/topk.py $(ARGS)
