@@ -33,8 +33,11 @@ class Guardrails(Settings):
     users_lost: float | None = Field(
         0.25, gt=0, le=1, description="share of the users with a list who may have none now"
     )
-    texts_lost: float | None = Field(
-        0.25, gt=0, le=1, description="share of the distinct item texts that may be lost, as by an empty column"
+    texts_changed: float | None = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="share of the items of both nights whose text may be another, as by an empty column",
     )
     lists_changed: float | None = Field(
         0.98, gt=0, le=1, description="share of a list's items that may be new, on average over users who have both"
@@ -98,10 +101,10 @@ def compared(spark: SparkSession, lake: Lake, config: "Deployment", lists: DataF
         share = both["changed"]
         told = f"{share:.0%} of a list's items are new, over {both['users']:,} users"
         found.append(Found("lists_changed", share, bounds.lists_changed, told))
-    texts = [distinct_texts(spark, lake, date) for date in (dates[-1], lake.run_date)]
-    if texts[0] and texts[1] is not None:
-        told = f"items have {texts[1]:,} distinct texts, {texts[0]:,} before"
-        found.append(Found("texts_lost", 1 - texts[1] / texts[0], bounds.texts_lost, told))
+    texts = retold(spark, lake, dates[-1])
+    if texts is not None and texts["items"]:
+        told = f"{texts['changed']:,} of {texts['items']:,} items have another text than before"
+        found.append(Found("texts_changed", texts["changed"] / texts["items"], bounds.texts_changed, told))
     k = config.evaluate.ks[0]
     values = [quality(spark, lake, date, k) for date in (dates[-1], lake.run_date)]
     if values[0] and values[1] is not None:
@@ -153,11 +156,19 @@ def shared(before: DataFrame, lists: DataFrame) -> dict[str, Any]:
     return row.asDict()
 
 
-def distinct_texts(spark: SparkSession, lake: Lake, date: Any) -> int | None:
-    """Of the items; None where the table has gone."""
-    if not lake.has(ITEMS, date):
+def retold(spark: SparkSession, lake: Lake, date: Any) -> dict[str, Any] | None:
+    """The items that there were then, too, and how many of them have another text; None where a table has gone."""
+    if not (lake.has(ITEMS, date) and lake.has(ITEMS)):
         return None
-    return lake.look(spark, ITEMS, date).select("text_hash").distinct().count()
+    then, now = (
+        lake.look(spark, ITEMS, d).select(F.col("item_id").cast("string").alias("item_id"), "text_hash")
+        for d in (date, lake.run_date)
+    )
+    both = now.join(then.withColumnRenamed("text_hash", "before"), "item_id")
+    changed = F.count_if(F.col("text_hash") != F.col("before"))
+    row = both.agg(F.count(F.lit(1)).alias("items"), changed.alias("changed")).first()
+    assert row is not None  # an aggregate without groups has one row
+    return row.asDict()
 
 
 def quality(spark: SparkSession, lake: Lake, date: Any, k: int) -> float | None:

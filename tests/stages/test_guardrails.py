@@ -33,6 +33,7 @@ def test_each_difference_is_what_it_is_by_hand(spark: SparkSession, lake: Lake):
     assert value["users_lost"] == pytest.approx(1 / 3)  # u4
     assert value["coverage_lost"] == 0  # a, b, c, d, e in both
     assert value["lists_changed"] == pytest.approx((1 / 3 + 0) / 2)  # d is new to u1
+    assert value["texts_changed"] == 0
     assert value["quality_lost"] == pytest.approx(1 - 0.30 / 0.25)
     # Scores before: .5 .4 .2, .6 .3 .2, .6 .5 .4; today .5 .4 .3, .6 .3 .2, .6 .5 .4.
     assert value["score_drift"] == pytest.approx((3.8 - 3.7) / 9 / 0.14487, rel=1e-3)
@@ -72,9 +73,9 @@ def test_lists_that_found_half_as_much_are_held_back(spark: SparkSession, lake: 
 
 def test_a_night_whose_titles_came_empty_is_held_back(spark: SparkSession, lake: Lake):
     write(lake, ITEMS, [(item, "", ". Drama", "hash-of-them-all", [1], {}) for item in ITEM_IDS])
-    with pytest.raises(HeldBack, match=r"texts_lost 0.833, at most 0.25: items have 1 distinct texts, 6 before"):
+    with pytest.raises(HeldBack, match=r"texts_changed 1, at most 0.3: 6 of 6 items have another text than before"):
         publish.run(spark, lake, deployment(lake, "publish.report=false"))
-    publish.run(spark, lake, deployment(lake, "publish.report=false", "publish.guardrails.texts_lost=null"))
+    publish.run(spark, lake, deployment(lake, "publish.report=false", "publish.guardrails.texts_changed=null"))
 
 
 def test_one_item_for_all_is_held_back(spark: SparkSession, lake: Lake):
@@ -88,7 +89,7 @@ def test_the_first_night_and_one_without_metrics_have_nothing_to_be_far_from(spa
     lake.fs.delete_dir(lake.table_path(METRICS))
     lake.fs.delete_dir(lake.table_path(ITEMS, YESTERDAY))
     named = {d.name for d in compared(spark, lake, deployment(lake), lists)[1]}
-    assert not named & {"quality_lost", "texts_lost"}
+    assert not named & {"quality_lost", "texts_changed"}
     lake.fs.delete_dir(lake.table_path(RECOMMENDATIONS, YESTERDAY))
     assert compared(spark, lake, deployment(lake), lists) == (None, [])
     publish.run(spark, lake, deployment(lake, "publish.report=false"))
