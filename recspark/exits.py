@@ -5,9 +5,12 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from py4j.protocol import Py4JNetworkError
+
 from recspark.errors import HeldBack, RunFailed, UserError
 
 DONE, FAILURE, USER_MISTAKE, HELD_BACK, INTERRUPTED = 0, 1, 2, 3, 130
+RUN_AGAIN = "what was published stays, and a re-run goes on"
 
 log = logging.getLogger("recspark")
 
@@ -20,12 +23,15 @@ def guard(act: Callable[[], None], verbose: bool) -> int:
         tell(error, verbose)
         return USER_MISTAKE if isinstance(error, UserError) else HELD_BACK if isinstance(error, HeldBack) else FAILURE
     except KeyboardInterrupt:
-        print("recspark: interrupted; what was published stays, and a re-run goes on", file=sys.stderr)
+        print(f"recspark: interrupted; {RUN_AGAIN}", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if mended := user_error_in(error):
             tell(mended, verbose)
             return USER_MISTAKE
+        if jvm_is_gone(error):
+            tell(RunFailed(f"Spark's JVM has ended, killed or out of memory ({error}); {RUN_AGAIN}"), verbose)
+            return FAILURE
         traceback.print_exc()
         return FAILURE
     return DONE
@@ -48,3 +54,9 @@ def user_error_in(error: BaseException) -> UserError | None:
         if line.startswith(marker):
             return UserError(line.removeprefix(marker))
     return None
+
+
+def jvm_is_gone(error: BaseException) -> bool:
+    """Whether Spark's bridge to its JVM found nobody at the other end."""
+    bridged = any("py4j" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    return isinstance(error, Py4JNetworkError) or (isinstance(error, ConnectionError) and bridged)

@@ -1,4 +1,8 @@
+import socket
+
 import pytest
+from py4j.java_gateway import GatewayClient
+from py4j.protocol import Py4JNetworkError
 
 from recspark.errors import RunFailed, UserError
 from recspark.exits import guard
@@ -22,6 +26,7 @@ def raising(error: BaseException):
             "the model cannot be read",
         ),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Py4JNetworkError("Answer from Java side is empty"), 1, "Spark's JVM has ended"),
     ],
 )
 def test_what_is_no_bug_has_its_exit_code_and_no_stack_trace(capsys, monkeypatch, error, code, said):
@@ -30,6 +35,19 @@ def test_what_is_no_bug_has_its_exit_code_and_no_stack_trace(capsys, monkeypatch
     told = capsys.readouterr().err
     assert said in told
     assert "Traceback" not in told
+
+
+def test_a_jvm_that_does_not_answer_is_told_from_another_host_that_does_not(capsys):
+    """A killed JVM's port takes no connection; neither does some service's, which is no matter of Spark's."""
+    with socket.socket() as nobody:  # bound, and never listening
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        bridge = GatewayClient(port=port)
+        assert guard(lambda: bridge.send_command("c\n"), verbose=False) == 1
+        assert "Traceback" not in (said := capsys.readouterr().err)
+        assert "Spark's JVM has ended" in said
+        assert guard(lambda: socket.create_connection(("127.0.0.1", port)).close(), verbose=False) == 1
+        assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_bug_prints_its_stack_trace_and_ends_with_1(capsys):
