@@ -194,7 +194,7 @@ class World:
 def disturbed(world: World, number: int, fault: str, draw: random.Random) -> Outcome:
     """One night with the fault, and the one after it."""
     lake, log = world.folder / f"lake-{number}", world.folder / f"{number}.log"
-    moment = draw.uniform(0.05, 0.9) * world.seconds
+    moment = draw.uniform(0.05, 0.8) * world.seconds  # a night may be quicker than the undisturbed one was
     night, began = Night(world.start(lake, log), lake, draw), time.time()
     time.sleep(moment)
     struck = 0.0
@@ -241,8 +241,8 @@ def stage_of(log: Path) -> str:
 def last_word(log: Path) -> str:
     """The error that the run ended with, in one line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if "recspark" in line or "failed" in line or "Error" in line]
-    return (told or lines or ["nothing was said"])[-1][:200].replace("|", "/")
+    told = [line for line in lines if any(sign in line for sign in ("failed", "Error", "ended", "interrupted"))]
+    return (told or lines[-1:] or ["nothing was said"])[0][:200].replace("|", "/")
 
 
 def table(outcomes: list[Outcome]) -> str:
