@@ -82,6 +82,17 @@ def test_what_is_held_out_of_a_set_is_asked_from_all_the_rest(catalogue: Catalog
     assert torch.equal(losses(model, step, 1), losses(model, step, 2))
 
 
+def test_who_has_read_all_that_there_is_teaches_nothing(tmp_path):
+    np.save(tmp_path / "fine_tuned.npy", TEXTS[:1])
+    made = lesson(Catalogue(str(tmp_path), 1), shape=SHAPE.model_copy(update={"reads": "set"}))
+    model = made.make_model()
+    step = set_step([([0, 0], [0, 1])], "train")
+    losses = made.losses(model, None, torch.device("cpu"), LocalRanks())(model, step, 1)
+    losses.sum().backward()
+    assert losses.tolist() == [0.0]
+    assert torch.isfinite(model.text_map.weight.grad).all()
+
+
 def test_halves_are_drawn_by_seed_epoch_and_what_was_had(catalogue: Catalogue):
     window = np.arange(40, dtype="<i4")
     read, asked = drawn_halves(window, 7, 1)
