@@ -48,6 +48,31 @@ def test_nights_that_take_a_retriever_that_is_there_train_none(tmp_path: Path):
     assert found == ["preprocess", "embed", "combine", "candidates", "evaluate", "publish"]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], ["preprocess", "factorize", "finetune", "embed", "ratings", "candidates", "evaluate", "publish"]),
+        (["ratings=null", "combine={}"], ["preprocess", "factorize", "finetune", "embed", "combine"]),
+        (["embed.retriever=promoted", "seed=7"], ["preprocess", "embed", "ratings"]),
+    ],
+)
+def test_overrides_and_the_environment_count_as_they_do_for_the_jobs(
+    tmp_path: Path, monkeypatch, overrides: list[str], expected: list[str]
+):
+    (tmp_path / "night.yaml").write_text("preprocess: {}\nratings: {}\nembed: {retriever: '${WHICH:-tonight}'}\n")
+    monkeypatch.delenv("WHICH", raising=False)
+    found = [step.stage for step in night.steps(tmp_path / "night.yaml", overrides)]
+    assert found[: len(expected)] == expected
+    monkeypatch.setenv("WHICH", "promoted")
+    assert "finetune" not in [step.stage for step in night.steps(tmp_path / "night.yaml", overrides)]
+
+
+def test_an_override_without_a_value_is_refused(tmp_path: Path):
+    (tmp_path / "night.yaml").write_text("preprocess: {}\n")
+    with pytest.raises(ValueError, match=r"override 'seed': a\.b=value was expected"):
+        night.steps(tmp_path / "night.yaml", ["seed"])
+
+
 def test_what_may_train_is_given_longer_and_a_pool(tmp_path: Path):
     (tmp_path / "night.yaml").write_text("preprocess: {}\nsequence: {}\n")
     by_stage = {step.stage: step for step in night.steps(tmp_path / "night.yaml")}

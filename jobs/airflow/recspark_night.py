@@ -3,7 +3,9 @@
 A run date has a lock, so its tasks follow one another, also where the tables would let two stages run at once.
 """
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,13 +29,9 @@ NIGHT = (
 )
 WHERE_CONFIGURED = ("pretrain", "sequence", "combine", "ratings", "rerank")  # only with a section of their own
 TRAINING = ("pretrain", "factorize", "finetune")  # not where embed takes a version of the retriever that is there
-RANKS = (
-    "pretrain",
-    "finetune",
-    "sequence",
-    "rerank",
-)  # may start ranks, which want a slot each for as long as they learn
+RANKS = ("pretrain", "finetune", "sequence", "rerank")  # may start ranks, which want a slot each while they learn
 TONIGHT = "tonight"
+ENVIRONMENT = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")  # ${NAME} and ${NAME:-default}
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,16 @@ class Step:
     longest: timedelta
 
 
-def steps(config: str | Path, hours: float = 3, hours_of_ranks: float = 8) -> list[Step]:
-    """The night's tasks in their order.
+def steps(config: str | Path, overrides: Sequence[str] = (), hours: float = 3, hours_of_ranks: float = 8) -> list[Step]:
+    """The night's tasks in their order. overrides: `a.b=value`, as the jobs get them.
 
-    Raises ValueError if the file is not a deployment's.
+    Raises ValueError if the file is not a deployment's, or an override not one.
     """
     settings = yaml.safe_load(Path(config).read_text())
-    if not isinstance(settings, Mapping) or "preprocess" not in settings:
+    if not isinstance(settings, dict) or "preprocess" not in settings:
         raise ValueError(f"{config}: no recspark deployment; a YAML file with a section preprocess was expected")
+    for override in overrides:
+        put(settings, override)
     return [
         Step(stage, stage in RANKS, timedelta(hours=hours_of_ranks if stage in RANKS else hours))
         for stage in NIGHT
@@ -62,7 +62,22 @@ def steps(config: str | Path, hours: float = 3, hours_of_ranks: float = 8) -> li
 
 def is_run(stage: str, settings: Mapping[str, Any]) -> bool:
     """Whether `recspark run` would run the stage."""
-    embed = settings.get("embed") or {}
-    if stage in TRAINING and embed.get("retriever", TONIGHT) != TONIGHT:
+    retriever = str((settings.get("embed") or {}).get("retriever", TONIGHT))
+    known = ENVIRONMENT.sub(lambda found: os.environ.get(found[1], found[2] or ""), retriever)
+    if stage in TRAINING and known != TONIGHT:
         return False
     return stage not in WHERE_CONFIGURED or settings.get(stage) is not None
+
+
+def put(settings: dict[str, Any], override: str) -> None:
+    """Set `a.b=value` in the settings."""
+    path, equals, value = override.partition("=")
+    *parents, last = path.split(".")
+    if not equals or not last:
+        raise ValueError(f"override {override!r}: a.b=value was expected")
+    node = settings
+    for name in parents:
+        if not isinstance(node.get(name), dict):
+            node[name] = {}
+        node = node[name]
+    node[last] = yaml.safe_load(value)

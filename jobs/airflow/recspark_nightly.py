@@ -42,13 +42,13 @@ class StageOperator(SparkSubmitOperator):
 
 
 def alert(context: Any) -> None:
-    """Post what failed, as JSON, to where alerts go."""
+    """Post what failed, as JSON, to where alerts go, if they go anywhere."""
+    if not ALERTS:
+        return
     task = context["task_instance"]
     told = {"text": f"recspark: {task.task_id} of {task.dag_id} failed, run {task.run_id}: {context.get('exception')}"}
-    if ALERTS:
-        body = json.dumps(told).encode()
-        request = urllib.request.Request(ALERTS, body, {"Content-Type": "application/json"})
-        urllib.request.urlopen(request, timeout=30).close()
+    request = urllib.request.Request(ALERTS, json.dumps(told).encode(), {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=30).close()
 
 
 with DAG(
@@ -75,7 +75,7 @@ with DAG(
             poke_interval=300,
             timeout=timedelta(hours=12).total_seconds(),
         )
-    for step in steps(CONFIG):
+    for step in steps(CONFIG, OVERRIDES):
         task = StageOperator(
             task_id=step.stage,
             application=f"{HOME}/jobs/{step.stage}.py",

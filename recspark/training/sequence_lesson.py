@@ -81,9 +81,8 @@ class SequenceLesson:
         scores_BM = (after_BD @ items_MD.T / self.temperature).float()
         read_BM, asked_BM = (marked([half[side] for half in halves], items_MD.shape[0], device) for side in (0, 1))
         asked_BM &= ~read_BM
-        lowest = torch.finfo(
-            scores_BM.dtype
-        ).min  # not -inf: of one who read all that there is, the gradient would be NaN
+        # Not -inf: of one who read all that there is, the gradient would be NaN.
+        lowest = torch.finfo(scores_BM.dtype).min
         likely_BM = scores_BM.masked_fill(read_BM, lowest).log_softmax(-1).masked_fill(~asked_BM, 0)
         means_B = -likely_BM.sum(1) / asked_BM.sum(1).clamp(min=1)
         return means_B * torch.tensor([float(w.sum()) for w in step.arrays["wanted"]], device=device)

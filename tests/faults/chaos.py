@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ class Night:
 
     def ranks(self) -> list[psutil.Process]:
         """Ranks that are learning."""
-        said = [json.loads(path.read_text()) for path in self.lake.glob("_scratch/*/finetune/status/rank-*.json")]
+        said = [json.loads(path.read_text()) for path in self.lake.glob("_scratch/*/finetune/status/*/rank-*.json")]
         return [psutil.Process(s["pid"]) for s in said if s["state"] == "running" and psutil.pid_exists(s["pid"])]
 
 
@@ -191,10 +192,9 @@ class World:
         return ""
 
 
-def disturbed(world: World, number: int, fault: str, draw: random.Random) -> Outcome:
-    """One night with the fault, and the one after it."""
+def disturbed(world: World, number: int, fault: str, draw: random.Random, moment: float) -> Outcome:
+    """One night with the fault, and the one after it. moment: seconds; where the night was over by then, half of it in another."""
     lake, log = world.folder / f"lake-{number}", world.folder / f"{number}.log"
-    moment = draw.uniform(0.05, 0.8) * world.seconds  # a night may be quicker than the undisturbed one was
     night, began = Night(world.start(lake, log), lake, draw), time.time()
     time.sleep(moment)
     struck = 0.0
@@ -205,26 +205,27 @@ def disturbed(world: World, number: int, fault: str, draw: random.Random) -> Out
         except (psutil.Error, OSError, ValueError):  # it ended, or was replaced, while it was looked at
             pass
         time.sleep(0 if struck else 0.02)
+    if not struck:
+        night.process.wait()
+        shutil.rmtree(lake)
+        return disturbed(world, number, fault, draw, moment / 2)
     stage = stage_of(log)
     try:
         code: int | None = night.process.wait(timeout=BOUND)
     except subprocess.TimeoutExpired:
         code = None
-    seconds = time.time() - (struck or began)
-    end_session(night.process.pid)
+        night.process.kill()
+    seconds = time.time() - struck
     again = world.folder / f"{number}-again.log"
     rerun = world.start(lake, again).wait(timeout=900)
+    end_session(night.process.pid)
     different = world.difference(lake) if rerun == 0 else f"the night after ended with {rerun}: {last_word(again)}"
     said = "a hang" if code is None else "done" if code == 0 else last_word(log)
-    if not struck:
-        said = f"the fault found nothing to strike; {said}"
-    return Outcome(
-        fault, round((struck or began) - began, 1), stage, code, said, round(seconds, 1), not different, different
-    )
+    return Outcome(fault, round(struck - began, 1), stage, code, said, round(seconds, 1), not different, different)
 
 
 def end_session(session: int) -> None:
-    """A machine that lost its driver has orphans; those that stand still would stay for ever."""
+    """What is left of a run whose driver was killed; the night after had to do beside it."""
     for process in psutil.process_iter():
         try:
             if os.getsid(process.pid) == session:
@@ -267,7 +268,7 @@ def main() -> int:
         world = World(Path(folder))
         print(f"an undisturbed night takes {world.seconds:.0f} s", flush=True)
         for number, fault in enumerate(kinds, 1):
-            outcomes.append(disturbed(world, number, fault, draw))
+            outcomes.append(disturbed(world, number, fault, draw, draw.uniform(0.05, 0.9) * world.seconds))
             print(f"{number}/{given.runs} {outcomes[-1]}", flush=True)
     good = sum(o.identical_after_rerun and o.exit_code is not None for o in outcomes)
     print(table(outcomes) + f"{good} of {len(outcomes)}")

@@ -45,19 +45,17 @@ def launch(
     TrainingFailed; UserError if there are fewer task slots than ranks, or the launcher is not installed.
     """
     check_launch(spark, settings)
-    for attempt in range(STARTS):
-        folder = status_folder if attempt == 0 else f"{status_folder}/start-{attempt + 1}"
+    for start in range(1, STARTS + 1):
+        folder = f"{status_folder}/start-{start}"  # what the ranks of another start said is not these ranks' word
         fs, path = pafs.FileSystem.from_uri(folder)
         fs.create_dir(path)
         try:
-            return launch_once(spark, settings, task, folder, watch, log_path)
+            launch_once(spark, settings, task, folder, watch, log_path)
+            return
         except TrainingFailed as error:
-            if attempt + 1 == STARTS or not port_was_taken(error):
+            if start == STARTS or not port_was_taken(error):
                 raise
-            log.warning(
-                "%s: the port where its ranks meet was taken meanwhile; they are started again", settings.section
-            )
-    return None
+        log.warning("%s: the port where its ranks meet was taken meanwhile; they are started again", settings.section)
 
 
 def port_was_taken(error: BaseException | None) -> bool:
