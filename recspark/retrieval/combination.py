@@ -37,7 +37,7 @@ class Choice:
     of an item on average.
     """
 
-    share: float = 0.3
+    share: float = 0.0
     decay: float = 1.0
     texts: Texts = "none"
     again: Again = "nothing"

@@ -25,7 +25,7 @@ from recspark.lake import Lake
 from recspark.models.item_based import EaseSettings, ease_bytes
 from recspark.retrieval.combination import FACTORS, ITEM_BASED, POPULARITY, SEQUENCE, Choice, user_parts
 from recspark.retrieval.histories import history_matrix
-from recspark.stages.combined_choice import Seen, choose
+from recspark.stages.combined_choice import Chosen, Seen, choose
 from recspark.stages.combined_world import World, night_world, validation_world, with_histories
 from recspark.stages.list_vectors import CHOICE, COMBINATION, SEED
 from recspark.stages.lists import id_type, over_blocks
@@ -48,10 +48,12 @@ INPUTS = (
     "item_vectors",
     "user_vectors",
     "models/sequence",
+    "models/sequence_held_out",
 )
 OUTPUTS = ("combined_item_vectors", "combined_user_vectors")
 NAMES = {FACTORS: "factors", SEQUENCE: "sequence model", POPULARITY: "popularity", ITEM_BASED: "EASE"}
-TRIED = "tried"  # in the manifests of both tables: the choices, with their nDCG
+# In the manifests of both tables: the choices, with their nDCG; and what each turn of choosing gained.
+TRIED, TURNS = "tried", "turns"
 USERS_PER_BLOCK = 512  # a user's scores over the whole catalogue are held at once
 ITEM_BATCH_BYTES = 16 * 2**20  # of vectors as long as the catalogue that go to Spark at a time
 
@@ -83,11 +85,11 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     items, users = lake.read(spark, ITEM_VECTORS), lake.read(spark, USER_VECTORS)
     require_memory(items.count(), settings)
 
-    night, learner = night_world(spark, lake, config)
-    chosen, tried = choose(
-        *validation_world(night, learner, spark, lake, config), settings, config.seed, lake.scratch("combine")
-    )
-    log.info("%s", readable(chosen, tried, settings.choose_at))
+    night, learner, before = night_world(spark, lake, config)
+    world, held_out = validation_world(night, learner, before, lake, config, lake.scratch("combine/validation"))
+    found = choose(world, held_out, settings, config.seed, lake.scratch("combine"))
+    chosen = found.choice
+    log.info("%s", readable(found, settings.choose_at))
     listed = night.listed(chosen, lake.scratch("combine"))
     version = vectors_version(lake, "combine")
     about = {
@@ -95,7 +97,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         COMBINATION: uuid.uuid4().hex,
         CHOICE: chosen.described(),
         SEED: config.seed,
-        TRIED: tried,
+        TRIED: found.tried,
+        TURNS: found.turns,
     }
     hashes = items.select("model_hash").first()
     model_hash = F.lit(hashes["model_hash"] if hashes else None)
@@ -151,11 +154,12 @@ def user_vectors(night: World, users: DataFrame, chosen: Choice, seed: int) -> D
     return over_blocks(known, nothing, blocks, combine, f"user_id {id_type(users)}, vector array<float>")
 
 
-def readable(chosen: Choice, tried: list[dict], k: int) -> str:
+def readable(found: Chosen, k: int) -> str:
     """What was chosen, beside either model alone, for people."""
-    best = max(row["ndcg"] for row in tried)
+    chosen, of_chosen = found.choice, found.choice.described()
+    (best,) = (row["ndcg"] for row in found.tried if of_chosen.items() <= row.items())
     alone: dict[str, float] = {}
-    for row in tried:
+    for row in found.tried:
         weights = Choice(**{name: row[name] for name in Choice.__dataclass_fields__}).weights
         for name in (name for name, weight in weights.items() if weight == 1):
             alone[name] = max(row["ndcg"], alone.get(name, 0.0))

@@ -1,21 +1,15 @@
 """The combined model as it would be if it could not read: all of its parts from who met what alone."""
 
-from dataclasses import replace
+import logging
 from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from recspark.data import solves
 from recspark.data.catalogue import write_catalogue
-from recspark.data.item_counts import item_counts
-from recspark.data.matrices import Matrix, write_matrix
-from recspark.data.popularity import popularity
 from recspark.lake import Lake
-from recspark.models.item_based import ease
-from recspark.retrieval.combination import Choice, Texts
-from recspark.stages.combine import TRIED, item_vectors, user_vectors
-from recspark.stages.combined_world import MET, Sides, World
+from recspark.stages.combine import item_vectors, readable, user_vectors
+from recspark.stages.combined_choice import choose
+from recspark.stages.combined_world import HeldOut, Learner, World, sides_of, validation_world
 from recspark.stages.list_vectors import CHOICE
 from recspark.stages.sequence import sequences_of_ids
 from recspark.tables import COMBINED_USER_VECTORS
@@ -23,9 +17,12 @@ from recspark.tables import COMBINED_USER_VECTORS
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
+log = logging.getLogger("recspark")
+
 
 class IdsAlone:
-    """Item and user vectors of the combined model without texts, combined as is best among the choices without texts in EASE."""
+    """Item and user vectors of the combined model without texts: its parts learned without any, and combined as is then best by the same
+    rules, on the same that is held out. What of a history comes again is as in the full model, for it decides what is relevant."""
 
     def __init__(
         self,
@@ -36,35 +33,29 @@ class IdsAlone:
         factors: DataFrame,
         scratch: str,
     ):
-        """factors: (item_id, vector) of every item, learned without texts."""
+        """factors: (item_id, vector, interactions, exposure) of every item, learned without texts."""
         assert config.combine is not None
-        self.spark, self.seed, self.scratch, self.events = spark, config.seed, scratch, interactions
-        self.choice = without_texts(lake.manifest(COMBINED_USER_VECTORS))
-        self.catalogue = write_catalogue(factors.select("item_id", "vector"), scratch)
-        pairs = solves.interaction_pairs(interactions, solves.LEARNED).select("user_id", "item_id")
-        counts = item_counts(pairs, self.catalogue, config.embed.blocks, scratch)
-        self.similar: dict[Texts, Matrix] = {"none": write_matrix(ease(counts, config.combine.ease.ridge), scratch)}
-        sequences = sequences_of_ids(spark, lake, config, f"{scratch}/sequence") if self.choice.sequence else None
-        met = interactions.where(F.col("split").isin(*MET))
-        popular = popularity(met, self.catalogue, (self.choice.half_life_days,), scratch)
-        self.sides = Sides(self.catalogue, sequences, popular)
+        settings, self.spark, self.seed, self.scratch = config.combine, spark, config.seed, scratch
+        catalogue = write_catalogue(factors.select("item_id", "vector"), scratch)
+        learner = Learner(catalogue, settings.ease, config.embed.blocks)
+        tonight, before = None, None
+        if config.sequence:
+            tonight, before = sequences_of_ids(spark, lake, config, f"{scratch}/sequence")
+        sides = sides_of(catalogue, tonight, interactions, scratch)
+        nobody = interactions.select("user_id").limit(0)  # users come folded in
+        self.world = World(catalogue, nobody, interactions, learner.learn(interactions, scratch), sides)
+        again = lake.manifest(COMBINED_USER_VECTORS)[CHOICE]["again"]
+        world, held_out = validation_world(
+            self.world, learner, HeldOut(factors, None, before), lake, config, f"{scratch}/validation"
+        )
+        found = choose(world, held_out, settings, config.seed, f"{scratch}/choice", (again,))
+        log.info("  without text:%s", readable(found, settings.choose_at))
+        self.choice = found.choice
 
     def items(self) -> DataFrame:
         """(item_id, vector)"""
-        return item_vectors(self.world(), self.choice, self.world().listed(self.choice, self.scratch), self.spark)
+        return item_vectors(self.world, self.choice, self.world.listed(self.choice, self.scratch), self.spark)
 
     def users(self, folded: DataFrame) -> DataFrame:
         """(user_id, vector) of users folded in over the factors."""
-        return user_vectors(self.world(), folded, self.choice, self.seed)
-
-    def world(self) -> World:
-        return World(self.catalogue, self.events.limit(0), self.events, self.similar, self.sides)
-
-
-def without_texts(manifest: dict) -> Choice:
-    """Of what combine tried, the best whose EASE reads no text among those by which users get items again as they do from the full model."""
-    tried = [row for row in manifest[TRIED] if row["texts"] == "none"]
-    again = {name: manifest[CHOICE][name] for name in ("again", "repeat")}
-    alike = [row for row in tried if again.items() <= row.items()]
-    best = max(alike or tried, key=lambda row: row["ndcg"])
-    return replace(Choice(**{name: best[name] for name in Choice.__dataclass_fields__}), **again)
+        return user_vectors(self.world, folded, self.choice, self.seed)

@@ -1,8 +1,8 @@
 """How the models of `combine` go together, chosen by nDCG on what is held out."""
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,49 +22,90 @@ if TYPE_CHECKING:
     from recspark.stages.combine import CombineConfig
 
 Seen = Literal["filtered", "allowed", "chosen"]
+Turn = Literal["share", "texts", "sequence", "popularity", "again"]
+TURNS: tuple[Turn, ...] = get_args(Turn)
+MAY_COME: dict[Seen, tuple[Again, ...]] = {
+    "filtered": ("nothing",),
+    "allowed": ("newest", "all"),
+    "chosen": ("nothing", "newest", "all"),
+}
 SHARES = tuple(n / 10 for n in range(11))
 DECAYS = (1.0, 0.9, 0.8, 0.7, 0.5)
 REPEATS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5)
-AGAIN: tuple[Again, ...] = ("newest", "all")
-GAINED = "number int, gained double, users bigint"
+GAINED = "block string, number int, gained array<double>"
 USERS_PER_BLOCK = 256
 
 
-def choose(
-    world: World, held_out: DataFrame, settings: "CombineConfig", seed: int, scratch: str
-) -> tuple[Choice, list[dict[str, Any]]]:
-    """The best choice, and all that were tried, with their nDCG.
+@dataclass(frozen=True)
+class Chosen:
+    """The choice; all that were tried, each with its nDCG; and the turns: what the best of each gained per user over what stood, with the
+    standard error of that gain, and whether it was taken."""
 
-    held_out: (user_id, item_id). By turns, until none gains any more: the share, the decay and the texts together; where there is a
-    sequence model, its share with that of EASE; popularity's share and half-life; and, where items may come again, the decay with what may and how much having it
-    speaks for it. Ties go to what was tried first: the smaller share, the slower decay, no text, then the fine-tuned encoder's;
+    choice: Choice
+    tried: list[dict[str, Any]]
+    turns: list[dict[str, Any]]
+
+
+def choose(
+    world: World,
+    held_out: DataFrame,
+    settings: "CombineConfig",
+    seed: int,
+    scratch: str,
+    may_come: tuple[Again, ...] | None = None,
+) -> Chosen:
+    """How the parts go together best on what is held out.
+
+    held_out: (user_id, item_id). may_come: what of the history may be chosen to come again, by default as the settings say. From the
+    factors alone, by turns until none is taken any more: EASE's share and the decay; the texts in it, with the share; where there is a sequence model, its share with that
+    of EASE; popularity's share and half-life; the decay with what may come again and how much having it speaks for it. A turn's best
+    is taken where it gains more than the standard error of the gain (over users, in pairs): a part that only seems to help stays out.
+    Ties go to what was tried first: the smaller share, the slower decay, no text, then the fine-tuned encoder's;
     all events alike popular, then the longer half-life; nothing again.
     """
     users = keep(questions(world, held_out, settings, seed), f"{scratch}/questions")
     units = {texts: own_weight(matrix.read()) for texts, matrix in world.similar.items()}
-    may_come = {"filtered": (), "allowed": AGAIN, "chosen": ("nothing", *AGAIN)}[settings.seen]
-    tried: dict[Choice, float] = {}
+    may_come = may_come or MAY_COME[settings.seen]
+    gained: dict[Choice, NDArray[np.float64]] = {}
+    chosen, turns = Choice(again=may_come[0]), []
+    before = None
+    while chosen != before:
+        before = chosen
+        for turn in TURNS:
+            options = [chosen, *options_of(turn, chosen, world, may_come)]
+            new = [choice for choice in dict.fromkeys(options) if choice not in gained]
+            gained.update(measured(world, users, new, units, settings) if new else {})
+            best = max(options, key=lambda choice: math.fsum(gained[choice]))
+            if best == chosen:
+                continue
+            gain, error = paired_gain(gained[best], gained[chosen])
+            turns.append({"turn": turn, "gain": gain, "standard_error": error, "taken": gain > error})
+            if gain > error:
+                chosen = best
+    tried = [{**choice.described(), "ndcg": math.fsum(found) / len(found)} for choice, found in gained.items()]
+    return Chosen(chosen, tried, turns)
 
-    def best(options: list[Choice]) -> Choice:
-        new = [choice for choice in dict.fromkeys(options) if choice not in tried]
-        tried.update(measured(world, users, new, units, settings) if new else {})
-        return max(options, key=lambda choice: tried[choice])
 
-    chosen, before = Choice(again=may_come[0] if may_come else "nothing"), -1.0
-    while before < tried.get(chosen, 0.0):
-        before = tried.get(chosen, 0.0)
-        chosen = best(
-            [replace(chosen, share=s, decay=d, texts=t) for t in world.similar for d in DECAYS for s in SHARES]
-        )
-        if world.sides.sequences is not None:
-            chosen = best([replace(chosen, sequence=q, share=s) for q in SHARES for s in SHARES])
+def options_of(turn: Turn, chosen: Choice, world: World, may_come: tuple[Again, ...]) -> list[Choice]:
+    """What a turn tries."""
+    if turn == "share":
+        return [replace(chosen, share=s, decay=d) for d in DECAYS for s in SHARES]
+    if turn == "texts":
+        return [replace(chosen, share=s, texts=t) for t in world.similar for s in SHARES]
+    if turn == "sequence":
+        without = world.sides.sequences is None
+        return [] if without else [replace(chosen, sequence=q, share=s) for q in SHARES for s in SHARES]
+    if turn == "popularity":
         half_lives = world.sides.popularity.half_lives
-        chosen = best([replace(chosen, popularity=p, half_life_days=h) for h in half_lives for p in SHARES])
-        if may_come:
-            chosen = best(
-                [replace(chosen, again=a, decay=d, repeat=r) for a in may_come for d in DECAYS for r in strengths(a)]
-            )
-    return chosen, [{**choice.described(), "ndcg": value} for choice, value in tried.items()]
+        return [replace(chosen, popularity=p, half_life_days=h) for h in half_lives for p in SHARES]
+    return [replace(chosen, again=a, decay=d, repeat=r) for a in may_come for d in DECAYS for r in strengths(a)]
+
+
+def paired_gain(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float]:
+    """The mean over users of what they gain, and its standard error; of one user nobody knows it, so it is infinite."""
+    gains = ours - theirs
+    error = gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
+    return float(gains.mean()), float(error)
 
 
 def strengths(again: Again) -> tuple[float, ...]:
@@ -85,8 +126,8 @@ def questions(world: World, held_out: DataFrame, settings: "CombineConfig", seed
 
 def measured(
     world: World, users: DataFrame, choices: list[Choice], units: dict[Texts, float], settings: "CombineConfig"
-) -> dict[Choice, float]:
-    """nDCG of each choice, on average over the users. units: `own_weight` of S by the texts in it.
+) -> dict[Choice, NDArray[np.float64]]:
+    """(U,) nDCG of each user under each choice, the users always in the same order. units: `own_weight` of S by the texts in it.
 
     Raises UserError if there is no user.
     """
@@ -95,20 +136,21 @@ def measured(
     def gains(users: pa.Table, seen: pa.Table) -> pa.Table:
         crowd = crowd_of(users, seen, sides)
         similar = {texts: matrix.read() for texts, matrix in matrices.items()}
-        totals = [float(crowd.ndcg(c, similar[c.texts], units[c.texts], k).sum()) for c in choices]
-        numbers = np.arange(len(choices), dtype=np.int32)
-        return pa.table({"number": numbers, "gained": totals, "users": np.full(len(choices), len(users))})
+        found = [crowd.ndcg(c, similar[c.texts], units[c.texts], k).astype(np.float64) for c in choices]
+        first = [str(users["user_id"][0].as_py())] * len(choices)
+        return pa.table({"block": first, "number": np.arange(len(choices), dtype=np.int32), "gained": found})
 
     blocks = max(1, -(-users.count() // USERS_PER_BLOCK))
     theirs = world.events.join(users.select("user_id"), "user_id", "left_semi")
     never = seen_positions(theirs, catalogue, NEVER_AGAIN).withColumn("never", F.lit(True))
     seen = seen_positions(theirs, catalogue).withColumn("never", F.lit(False)).unionByName(never)
     parts = over_blocks(users, seen, blocks, gains, GAINED).collect()
-    asked = sum(part["users"] for part in parts if part["number"] == 0)
-    if not asked:
+    if not parts:
         raise UserError(NOBODY)
-    gained = [math.fsum(p["gained"] for p in parts if p["number"] == n) / asked for n in range(len(choices))]
-    return dict(zip(choices, gained, strict=True))
+    by_choice: dict[int, list[NDArray[np.float64]]] = {}
+    for part in sorted(parts, key=lambda part: part["block"]):
+        by_choice.setdefault(part["number"], []).append(np.array(part["gained"]))
+    return {choice: np.concatenate(by_choice[number]) for number, choice in enumerate(choices)}
 
 
 def crowd_of(users: pa.Table, seen: pa.Table, sides: Sides) -> Crowd:

@@ -23,7 +23,7 @@ from recspark.models.retriever import load_head
 from recspark.retrieval.combination import FACTORS, POPULARITY, SEQUENCE, Choice, Part, Texts, own_weight
 from recspark.retrieval.sequences import Sequences
 from recspark.stages.factorize import learn_items
-from recspark.stages.sequence import saved
+from recspark.stages.sequence import HELD_OUT, MODEL, saved
 from recspark.stages.text_vectors import with_texts
 from recspark.stages.validation import validation_interactions
 from recspark.stages.versions import retriever_behind
@@ -83,25 +83,33 @@ class Sides:
         return [self.catalogue.array("vector"), *sequences, self.popularity.of(chosen.half_life_days)[:, None]]
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What the validation's world has in the place of the night's, by who reads texts and who does not.
+
+    items: (item_id, vector, interactions, exposure), the night's factors; texts: (item_id, vector), what their prior reads, if it
+    does; sequences: the model that has learned nothing of what is held out.
+    """
+
+    items: DataFrame
+    texts: DataFrame | None
+    sequences: Sequences | None
+
+
 class Learner:
     """EASE with and without the night's texts, learned from any events."""
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        encoders: tuple[Texts, ...],
-        texts: list[str],
-        settings: EaseSettings,
-        blocks: int,
-        scratch: str,
-    ):
-        """catalogue: with a column of text vectors for each of `encoders`, by its name; texts: by position; scratch: for their products."""
+    def __init__(self, catalogue: Catalogue, settings: EaseSettings, blocks: int):
         self.catalogue, self.settings, self.blocks = catalogue, settings, blocks
-        words_MV = word_weights(texts)
-        self.texts = {
-            encoder: write_matrix(text_gram(np.array(catalogue.array(encoder)), words_MV), scratch)
-            for encoder in (encoders if settings.text_weight else ())
-        }
+        self.texts: dict[Texts, Matrix] = {}
+
+    def read(self, encoders: tuple[Texts, ...], texts: list[str], scratch: str) -> None:
+        """Take the texts in. encoders: columns of the catalogue with text vectors; texts: by position; scratch: for their products."""
+        if self.settings.text_weight:
+            words_MV = word_weights(texts)
+            for encoder in encoders:
+                products = text_gram(np.array(self.catalogue.array(encoder)), words_MV)
+                self.texts[encoder] = write_matrix(products, scratch)
 
     def learn(self, events: DataFrame, scratch: str) -> dict[Texts, Matrix]:
         """S by the texts in it."""
@@ -114,24 +122,33 @@ class Learner:
         return similar
 
 
-def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[World, Learner]:
-    """The night's own vectors and events, EASE learned from them, and who learned it."""
+def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[World, Learner, HeldOut]:
+    """The night's own vectors and events, EASE learned from them; who learned it; and what is needed to hold something out."""
     assert config.combine is not None
     scratch = lake.scratch("combine/night")
-    items = lake.read(spark, ITEM_VECTORS).select("item_id", "vector", "text_hash")
-    columns, encoders = with_texts(spark, lake, items, "combine")
+    vectors, items = lake.read(spark, ITEM_VECTORS), lake.read(spark, ITEMS)
+    columns, encoders = with_texts(spark, lake, vectors.select("item_id", "vector", "text_hash"), "combine")
     catalogue = write_catalogue(columns, scratch)
-    texts = catalogue.in_order(lake.read(spark, ITEMS), "text", "")
-    learner = Learner(catalogue, encoders, texts, config.combine.ease, config.embed.blocks, scratch)
+    learner = Learner(catalogue, config.combine.ease, config.embed.blocks)
+    learner.read(encoders, catalogue.in_order(items, "text", ""), scratch)
     events, users = lake.read(spark, INTERACTIONS), lake.read(spark, USER_VECTORS)
-    sequences = saved(spark, lake, config) if config.sequence else None
+    sequences, before = (saved(spark, lake, config, name) if config.sequence else None for name in (MODEL, HELD_OUT))
+    night = World(
+        catalogue, users, events, learner.learn(events, scratch), sides_of(catalogue, sequences, events, scratch)
+    )
+    texts = lake.read(spark, TEXT_VECTORS).select("text_hash", "vector")
+    read = items.join(texts, "text_hash").select("item_id", "vector")
+    return night, learner, HeldOut(vectors.select("item_id", "vector", "interactions", "exposure"), read, before)
+
+
+def sides_of(catalogue: Catalogue, sequences: Sequences | None, events: DataFrame, scratch: str) -> Sides:
+    """With the popularity of the events, by every half-life that is tried."""
     met = events.where(F.col("split").isin(*MET))
-    sides = Sides(catalogue, sequences, popularity(met, catalogue, half_lives_of(met), scratch))
-    return World(catalogue, users, events, learner.learn(events, scratch), sides), learner
+    return Sides(catalogue, sequences, popularity(met, catalogue, half_lives_of(met), scratch))
 
 
 def validation_world(
-    night: World, learner: Learner, spark: SparkSession, lake: Lake, config: "Deployment"
+    night: World, learner: Learner, before: HeldOut, lake: Lake, config: "Deployment", scratch: str
 ) -> tuple[World, DataFrame]:
     """The night without what is held out, and (user_id, item_id) of what is.
 
@@ -141,39 +158,36 @@ def validation_world(
     Raises UserError if that leaves nothing to learn from, or to choose on.
     """
     valid = night.events.where("split = 'valid'")
-    scratch = lake.scratch("combine/validation")
     if valid.first() is not None:
         events = night.events.where("split NOT IN ('valid', 'test')")
         histories = solves.interaction_pairs(events, solves.FOLDED)
-        items = lake.read(spark, ITEM_VECTORS).select("item_id", "vector", "interactions", "exposure")
         settings = load_head(local_folder(retriever_behind(lake, ITEM_VECTORS).path))[2]
-        users = solves.fold_in(histories, items, settings, config.embed.blocks, f"{scratch}/fold_in")
-        sides = before_of(night.sides, night.catalogue, events, scratch)
-        before = replace(night, events=events, users=keep(users, f"{scratch}/user_vectors"), sides=sides)
-        return before, valid.select("user_id", "item_id").distinct()
+        users = solves.fold_in(histories, before.items, settings, config.embed.blocks, f"{scratch}/fold_in")
+        sides = before_of(night.sides, night.catalogue, before, events, scratch)
+        world = replace(night, events=events, users=keep(users, f"{scratch}/user_vectors"), sides=sides)
+        return world, valid.select("user_id", "item_id").distinct()
     drawn = keep(validation_interactions(night.events, config), f"{scratch}/interactions")
     if {"train", "test"} - {row["split"] for row in drawn.select("split").distinct().collect()}:
         raise UserError(NOBODY)
     events = drawn.where("split <> 'test'")
-    catalogue, users = learned_again(spark, lake, config, events, scratch)
-    sides = before_of(night.sides, catalogue, events, scratch)
+    catalogue, users = learned_again(before, config, events, scratch)
+    sides = before_of(night.sides, catalogue, before, events, scratch)
     world = World(catalogue, users, events, learner.learn(events, scratch), sides)
     return world, drawn.where("split = 'test'").select("user_id", "item_id").distinct()
 
 
-def before_of(night: Sides, catalogue: Catalogue, events: DataFrame, scratch: str) -> Sides:
-    """The night's sides as they would be by these events alone; the sequence model has learned from no others."""
+def before_of(night: Sides, catalogue: Catalogue, before: HeldOut, events: DataFrame, scratch: str) -> Sides:
+    """The night's sides as they would be by these events alone."""
     met = events.where(F.col("split").isin(*MET))
-    return Sides(catalogue, night.sequences, popularity(met, catalogue, night.popularity.half_lives, scratch))
+    return Sides(catalogue, before.sequences, popularity(met, catalogue, night.popularity.half_lives, scratch))
 
 
 def learned_again(
-    spark: SparkSession, lake: Lake, config: "Deployment", events: DataFrame, scratch: str
+    before: HeldOut, config: "Deployment", events: DataFrame, scratch: str
 ) -> tuple[Catalogue, DataFrame]:
-    """Factors of all items and of the users who have something to fold in, learned from these events with tonight's texts."""
-    items, texts = lake.read(spark, ITEMS), lake.read(spark, TEXT_VECTORS)
-    vectors = items.join(texts.select("text_hash", "vector"), "text_hash").select("item_id", "vector")
-    learned = learn_items(items.select("item_id"), events, config.factorize, config.seed, scratch, vectors)
+    """Factors of all items and of the users who have something to fold in, learned from these events, by tonight's texts if they read any."""
+    items = before.items.select("item_id")
+    learned = learn_items(items, events, config.factorize, config.seed, scratch, before.texts)
     solved = keep(learned, f"{scratch}/item_vectors")
     histories = solves.interaction_pairs(events, solves.FOLDED)
     users = solves.fold_in(histories, solved, config.factorize, config.embed.blocks, f"{scratch}/users")

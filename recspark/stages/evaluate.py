@@ -82,6 +82,7 @@ INPUTS = (
     "user_vectors",
     "models/sequence",
     "sequence_examples",
+    "sequence_examples_all",
     "combined_item_vectors",
     "combined_user_vectors",
     "candidates",

@@ -1,12 +1,14 @@
 """sequence: a small model over item vectors learns what comes after what, or what goes with what. combine takes it as a part.
 
 It learns from train events alone, and stops by what is held out: `valid` rows where the split has any, else train rows drawn as
-the night's test was; combine chooses its share on the same. So it never learns from what it is chosen on. It runs where the
+the night's test was; combine chooses its share on the same. So what its share is chosen by never learned from what it is chosen on. Where train
+rows were drawn, the night's own model learns once more from all of them, for as many epochs as were best. It runs where the
 configuration has a section `sequence`; the softmax is over all items, so the catalogue must be one that combine can take.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,15 +33,24 @@ from recspark.stages.lists import id_type
 from recspark.stages.text_vectors import with_texts
 from recspark.stages.training import RankedTraining, best_model, fingerprint_of, log_frame, make_job, train
 from recspark.stages.validation import validation_interactions, validation_split
-from recspark.tables import INTERACTIONS, ITEM_VECTORS, SEQUENCE_EXAMPLES, SEQUENCE_LOG
+from recspark.tables import INTERACTIONS, ITEM_VECTORS, SEQUENCE_EXAMPLES, SEQUENCE_EXAMPLES_ALL, SEQUENCE_LOG, Table
 from recspark.training.sequence_lesson import SequenceLesson
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
 INPUTS = ("interactions", "base_text_vectors", "text_vectors", "item_vectors")
-OUTPUTS = ("sequence_examples", "sequence_log", "models/sequence")
-MODEL = "sequence"
+OUTPUTS = (
+    "sequence_examples",
+    "sequence_examples_all",
+    "sequence_log",
+    "models/sequence",
+    "models/sequence_held_out",
+)
+MODEL, HELD_OUT = (
+    "sequence",
+    "sequence_held_out",
+)  # the night's; and the one that has learned nothing of what is held out
 DRAWN = "held_out_by"  # in its manifest
 MODELS: dict[Reads, str] = {"order": "transformer", "set": "sums"}
 
@@ -62,7 +73,8 @@ class SequenceConfig(RankedTraining):
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read interactions and the items' text vectors; write sequence_examples, sequence_log and the model `sequence`.
+    """Read interactions and the items' text vectors; write the examples, sequence_log, and the models `sequence` and `sequence_held_out`,
+    which are the same where the split has valid rows.
 
     Raises UserError if too few users have one event after another.
     """
@@ -71,12 +83,20 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         raise UserError("sequence: the configuration has no section sequence; write one: sequence: {}")
     scratch = lake.scratch("sequence/tables")
     catalogue, texts = read_items(spark, lake, settings, scratch)
-    lake.write(examples(spark, lake, config, settings, catalogue, scratch), SEQUENCE_EXAMPLES)
-    model, rows = learn(spark, lake, config, settings, catalogue, texts)
-    lake.write(log_frame(spark, rows), SEQUENCE_LOG)
-    with TemporaryDirectory() as folder:
-        save_sequence(model, settings.shape, folder)
-        lake.write_model(MODEL, folder, **{DRAWN: drawn_by(config)})
+    events = lake.read(spark, INTERACTIONS)
+    parts = events_of(events, config, scratch)
+    lake.write(examples(parts, catalogue, settings, config.seed, scratch), SEQUENCE_EXAMPLES)
+    if nothing_valid(events):
+        everything = events.where(F.col("split").isin(*LEARNED))
+        nobody = parts[1].limit(0)
+        all_of_it = examples((everything, nobody, nobody), catalogue, settings, config.seed, f"{scratch}/all")
+        lake.write(all_of_it, SEQUENCE_EXAMPLES_ALL)
+    learned = learn(spark, lake, config, settings, catalogue, texts)
+    lake.write(log_frame(spark, learned.log), SEQUENCE_LOG)
+    for name, model in {HELD_OUT: learned.held_out, MODEL: learned.night}.items():
+        with TemporaryDirectory() as folder:
+            save_sequence(model, settings.shape, folder)
+            lake.write_model(name, folder, **{DRAWN: drawn_by(config)})
     lake.clear_scratch("sequence")
 
 
@@ -92,11 +112,14 @@ def read_items(
 
 
 def examples(
-    spark: SparkSession, lake: Lake, config: "Deployment", settings: SequenceConfig, catalogue: Catalogue, scratch: str
+    events: tuple[DataFrame, DataFrame, DataFrame],
+    catalogue: Catalogue,
+    settings: SequenceConfig,
+    seed: int,
+    scratch: str,
 ) -> DataFrame:
-    """The training table; `data.examples.deal` says how it is laid out."""
-    events = events_of(lake.read(spark, INTERACTIONS), config, scratch)
-    made = windows(*events, catalogue, settings.shape.longest, settings.max_users, config.seed)
+    """The training table; `data.examples.deal` says how it is laid out. events: as of `events_of`."""
+    made = windows(*events, catalogue, settings.shape.longest, settings.max_users, seed)
     found = keep(made, f"{scratch}/windows")
     counts = {row["part"]: row["count"] for row in found.groupBy("part").count().collect()}
     if counts.get("train", 0) < settings.num_processes:
@@ -107,9 +130,7 @@ def examples(
     if counts.get("valid", 0) < settings.num_processes:
         log.warning("sequence: hardly anything is held out, so it learns for all of sequence.epochs")
         found = found.where("part = 'train'")
-    layout = deal(
-        found.select("window", "length", "part"), "window", settings.batch_size, settings.num_processes, config.seed
-    )
+    layout = deal(found.select("window", "length", "part"), "window", settings.batch_size, settings.num_processes, seed)
     rows = layout.join(found.drop("part", "length"), "window")
     return rows.repartition(settings.num_processes, "shard").sortWithinPartitions("shard", "part", "batch", "slot")
 
@@ -117,7 +138,7 @@ def examples(
 def events_of(events: DataFrame, config: "Deployment", scratch: str) -> tuple[DataFrame, DataFrame, DataFrame]:
     """(user_id, item_id, order_key) each: what is learned from; what users are known by; and what combine will choose on."""
     held_out = "valid"
-    if events.where("split = 'valid'").first() is None:
+    if nothing_valid(events):
         events, held_out = keep(validation_interactions(events, config), f"{scratch}/interactions"), "test"
     rows = events.select("user_id", "item_id", "order_key", "split")
     parts = (
@@ -125,6 +146,21 @@ def events_of(events: DataFrame, config: "Deployment", scratch: str) -> tuple[Da
     )
     learned, before, asked = parts
     return learned, before, asked
+
+
+def nothing_valid(events: DataFrame) -> bool:
+    """Whether what is held out must be drawn from train."""
+    return events.where("split = 'valid'").first() is None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """night: what the lists are made by. held_out: what has learned nothing of what is held out; the same where that is valid rows.
+    log: of the latter's training."""
+
+    night: SequenceModel
+    held_out: SequenceModel
+    log: list[dict]
 
 
 def learn(
@@ -135,8 +171,9 @@ def learn(
     catalogue: Catalogue,
     texts: tuple[str, ...],
     name: str = MODEL,
-) -> tuple[SequenceModel, list[dict]]:
-    """The model of the best epoch, learned from sequence_examples, and the log. name: whose checkpoints these are."""
+) -> Learned:
+    """Learn from sequence_examples up to the best epoch and, where train rows are held out there, so long again from
+    sequence_examples_all. name: whose checkpoints these are."""
     lesson = SequenceLesson(
         catalogue,
         texts,
@@ -147,12 +184,25 @@ def learn(
         settings.learning_rate,
         config.seed,
     )
-    fingerprint = fingerprint_of(lake, settings, [SEQUENCE_EXAMPLES, ITEM_VECTORS], config.seed, *texts)
-    job = make_job(lake, name, settings, lesson, SEQUENCE_EXAMPLES, config.seed, fingerprint)
-    train(
-        spark, lake, name, job, settings, f"{MODELS[settings.shape.reads]} over {'what texts say' if texts else 'ids'}"
-    )
-    return best_model(job)  # type: ignore[return-value]
+    what = f"{MODELS[settings.shape.reads]} over {'what texts say' if texts else 'ids'}"
+
+    def trained(table: Table, until: int | None) -> tuple[SequenceModel, list[dict]]:
+        fingerprint = fingerprint_of(lake, settings, [table, ITEM_VECTORS], config.seed, until, *texts)
+        job = make_job(lake, name, settings, lesson, table, config.seed, fingerprint, until)
+        train(spark, lake, name, job, settings, what if until is None else f"{what}, once more from all of train")
+        return best_model(job)  # type: ignore[return-value]
+
+    held_out, rows = trained(SEQUENCE_EXAMPLES, None)
+    best = best_epoch(rows)
+    if best == 0 or not nothing_valid(lake.read(spark, INTERACTIONS)):
+        return Learned(held_out, held_out, rows)
+    return Learned(trained(SEQUENCE_EXAMPLES_ALL, best)[0], held_out, rows)
+
+
+def best_epoch(rows: list[dict]) -> int:
+    """Of the lowest held-out loss, the first; the last where nothing is held out."""
+    losses = {row["epoch"]: row["valid_loss"] for row in rows if row["valid_loss"] is not None}
+    return min(losses, key=lambda epoch: losses[epoch]) if losses else max(row["epoch"] for row in rows)
 
 
 def drawn_by(config: "Deployment") -> dict[str, Any]:
@@ -160,12 +210,12 @@ def drawn_by(config: "Deployment") -> dict[str, Any]:
     return {"seed": config.seed, "split": validation_split(config).model_dump(mode="json")}
 
 
-def saved(spark: SparkSession, lake: Lake, config: "Deployment") -> Sequences:
-    """The run date's model.
+def saved(spark: SparkSession, lake: Lake, config: "Deployment", name: str = MODEL) -> Sequences:
+    """The run date's model of this name.
 
     Raises UserError if it is not there, or was learned from other tables, or without other rows, than it would be now.
     """
-    version = lake.model_of_date(MODEL)
+    version = lake.model_of_date(name)
     learned = version.manifest["inputs"]
     for table in (
         INTERACTIONS,
@@ -181,7 +231,7 @@ def saved(spark: SparkSession, lake: Lake, config: "Deployment") -> Sequences:
             f"the model sequence of run date {lake.run_date} has learned from rows that would be held out now: seed, preprocess.split or "
             "tune.validation has changed; run again from sequence"
         )
-    path, _ = lake.read_version(MODEL, version)
+    path, _ = lake.read_version(name, version)
     return Sequences(path, task_threads(spark))
 
 
@@ -208,16 +258,24 @@ def list_parts(sequences: Sequences, catalogue: Catalogue, users: DataFrame) -> 
     return items, histories.mapInArrow(of_users, f"user_id {id_type(users)}, vector array<float>")
 
 
-def sequences_of_ids(spark: SparkSession, lake: Lake, config: "Deployment", scratch: str) -> Sequences:
-    """As tonight's model would be if it could not read: learned from the same examples, with vectors of their own for the items."""
+def sequences_of_ids(
+    spark: SparkSession, lake: Lake, config: "Deployment", scratch: str
+) -> tuple[Sequences, Sequences]:
+    """As tonight's models (`sequence` and `sequence_held_out`) would be if they could not read: learned from the same examples, with
+    vectors of their own for the items."""
     assert config.sequence is not None
     settings = config.sequence.model_copy(update={"inputs": "ids"})
     catalogue, _ = read_items(spark, lake, settings, scratch)
-    model, _ = learn(spark, lake, config, settings, catalogue, (), "sequence_of_ids")
-    with TemporaryDirectory() as local:
-        save_sequence(model, settings.shape, local)
-        # Named by its content: a machine's copy of an earlier one must not be taken for it.
-        folder = f"{scratch}/model-{folder_hash(Path(local))[:16]}"
-        lake.put_folder(local, folder)
+    learned = learn(spark, lake, config, settings, catalogue, (), "sequence_of_ids")
+
+    def put(model: SequenceModel) -> Sequences:
+        with TemporaryDirectory() as local:
+            save_sequence(model, settings.shape, local)
+            # Named by its content: a machine's copy of an earlier one must not be taken for it.
+            folder = f"{scratch}/model-{folder_hash(Path(local))[:16]}"
+            lake.put_folder(local, folder)
+        return Sequences(folder, task_threads(spark))
+
+    found = put(learned.night), put(learned.held_out)
     lake.clear_scratch("sequence_of_ids")
-    return Sequences(folder, task_threads(spark))
+    return found

@@ -42,9 +42,16 @@ class RankedTraining(TrainingSettings, LaunchSettings):
 
 
 def make_job(
-    lake: Lake, stage: str, settings: RankedTraining, lesson: Lesson, table: Table, seed: int, fingerprint: str
+    lake: Lake,
+    stage: str,
+    settings: RankedTraining,
+    lesson: Lesson,
+    table: Table,
+    seed: int,
+    fingerprint: str,
+    until: int | None = None,
 ) -> TrainingJob:
-    """What the ranks are told. Checkpoints are kept under the fingerprint."""
+    """What the ranks are told. Checkpoints are kept under the fingerprint. until: the epoch to stop at, where it is known."""
     return TrainingJob(
         settings,
         lesson,
@@ -53,6 +60,7 @@ def make_job(
         lake.path(f"tensorboard/{stage}/run_date={lake.run_date}"),
         seed,
         settings.threads_per_process,
+        until,
     )
 
 

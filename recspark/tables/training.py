@@ -1,5 +1,7 @@
 """What ranks read when they train, and what they tell of it."""
 
+from dataclasses import replace
+
 from recspark.tables.contract import Column, Table
 
 _STEP_COLUMNS = (
@@ -113,9 +115,14 @@ SEQUENCE_EXAMPLES = Table(
     key=("window",),
     folders=("shard",),
 )
+SEQUENCE_EXAMPLES_ALL = replace(
+    SEQUENCE_EXAMPLES,
+    name="sequence_examples_all",
+    meaning="Where no row is valid: the same of all train events, from which the night's sequence model learns once more.",
+)
 SEQUENCE_LOG = Table(
     "sequence_log",
-    "One row an epoch of the sequence model's training; epoch 0 is before the first step. Losses are nats an event.",
+    "One row an epoch of the sequence model's training beside what is held out; epoch 0 is before the first step. Losses are nats an event.",
     _EPOCH_COLUMNS,
     key=("epoch",),
 )

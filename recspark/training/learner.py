@@ -59,6 +59,9 @@ class TrainingJob:
     tensorboard: str
     seed: int
     threads: int
+    until: int | None = (
+        None  # the epoch to stop at, where it is known; the learning rate falls as it would over all of them
+    )
 
 
 @dataclass

@@ -45,7 +45,8 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
         log_epoch(progress, writer, 0, None, start, 0, 0.0)
         keep_if_best(progress, learner, 0, start)
         reporter.update(held_out=held_out_losses(progress))
-    while progress.epoch < job.settings.epochs and progress.epoch - progress.best_epoch < job.settings.patience:
+    last = job.settings.epochs if job.until is None else job.until
+    while progress.epoch < last and progress.epoch - progress.best_epoch < job.settings.patience:
         epoch, began = progress.epoch + 1, time.time()
         loss, examples = train_epoch(job, learner, model, losses_of, shard, ranks, reporter, epoch)
         held_out = evaluate(learner, losses_of, shard, ranks)

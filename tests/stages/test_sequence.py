@@ -13,7 +13,7 @@ from recspark.lake import Lake
 from recspark.models.sequence import SequenceShape
 from recspark.stages import combine, sequence
 from recspark.stages.combined_alone import IdsAlone
-from recspark.stages.sequence import SequenceConfig, list_parts, saved
+from recspark.stages.sequence import HELD_OUT, MODEL, SequenceConfig, best_epoch, list_parts, saved
 from recspark.stages.tune import TuneConfig
 from recspark.tables import (
     COMBINED_ITEM_VECTORS,
@@ -21,12 +21,14 @@ from recspark.tables import (
     INTERACTIONS,
     ITEM_VECTORS,
     SEQUENCE_EXAMPLES,
+    SEQUENCE_EXAMPLES_ALL,
     SEQUENCE_LOG,
 )
 from tests import ring_world
 from tests.ring_world import RING, USERS, WALKED, after
 from tests.stages import test_combine
 
+NAMES = (MODEL, HELD_OUT)
 SMALL = SequenceConfig(
     inputs="both",
     shape=SequenceShape(size=16, layers=1, heads=1, longest=4),
@@ -86,30 +88,32 @@ def test_combine_takes_it_as_its_third_part(spark: SparkSession, learned: Lake, 
     of_sequences = np.array([items[i][middle] for i in range(RING)]) @ users[0][middle]
     assert of_sequences.std() == pytest.approx((1 - chosen["popularity"]) * chosen["sequence"], rel=1e-3, abs=1e-6)
 
-    factors = spark.createDataFrame([(i, [float(i), 1.0]) for i in range(RING)], "item_id bigint, vector array<float>")
+    rows = [(i, [float(i), 1.0], 8, 1.0) for i in range(RING)]
+    factors = spark.createDataFrame(rows, test_combine.FACTORS)
     ids = IdsAlone(spark, learned, settings(), learned.read(spark, INTERACTIONS), factors, str(tmp_path))
     assert ids.choice.texts == "none"
-    assert (ids.sides.sequences is not None) == (ids.choice.sequence > 0)
+    assert ids.world.sides.sequences is not None
     assert learned.read(spark, COMBINED_ITEM_VECTORS).count() == len(ids.items().collect())
 
 
 def test_without_texts_it_learns_the_same_examples_by_vectors_of_their_own(
     spark: SparkSession, learned: Lake, tmp_path
 ):
-    found = sequence.sequences_of_ids(spark, learned, settings(), str(tmp_path)).items()
+    tonight, held_out = sequence.sequences_of_ids(spark, learned, settings(), str(tmp_path))
+    found = tonight.items()
     assert found.shape == (RING, SMALL.shape.size)
     assert not np.allclose(found, saved(spark, learned, settings()).items())
+    assert (found == held_out.items()).all()
 
 
 def test_a_second_run_learns_the_same_and_other_tables_are_refused(spark: SparkSession, tmp_path):
     lake = ring_world.write_lake(tmp_path, valid=False)[0]
     with pytest.raises(UserError, match=r"model sequence of run date .* is not in the lake"):
         saved(spark, lake, settings())
-    sequence.run(spark, lake, settings())  # without valid rows, some train rows are held out
-    assert lake.read(spark, SEQUENCE_EXAMPLES).where("part = 'valid'").count() > 0
-    first = lake.model_of_date("sequence")
     sequence.run(spark, lake, settings())
-    assert lake.model_of_date("sequence").content_hash == first.content_hash
+    first = {name: lake.model_of_date(name).content_hash for name in NAMES}
+    sequence.run(spark, lake, settings())
+    assert {name: lake.model_of_date(name).content_hash for name in NAMES} == first
     other = settings()
     other.tune = TuneConfig(validation=Random(test=0.3))
     with pytest.raises(UserError, match="has learned from rows that would be held out now"):
@@ -117,6 +121,35 @@ def test_a_second_run_learns_the_same_and_other_tables_are_refused(spark: SparkS
     ring_world.write_manifest(lake, ITEM_VECTORS, [], fingerprint="another")
     with pytest.raises(UserError, match="learned from another item_vectors than is there now; run again from sequence"):
         saved(spark, lake, settings())
+
+
+def test_without_valid_rows_it_stops_by_some_of_train_and_learns_once_more_from_all(
+    spark: SparkSession, learned: Lake, tmp_path
+):
+    assert len({learned.model_of_date(name).content_hash for name in NAMES}) == 1  # nothing to learn once more from
+    assert not learned.has(SEQUENCE_EXAMPLES_ALL)
+    lake = ring_world.write_lake(tmp_path, valid=False)[0]
+    sequence.run(spark, lake, settings())
+
+    def wanted(table, part: str) -> int:
+        rows = lake.read(spark, table).where(f"part = '{part}'").collect()
+        return sum(np.frombuffer(row.wanted, "<i4").sum() for row in rows)
+
+    assert wanted(SEQUENCE_EXAMPLES, "valid") > 0
+    assert wanted(SEQUENCE_EXAMPLES_ALL, "train") == USERS * (WALKED - 1)
+    assert wanted(SEQUENCE_EXAMPLES_ALL, "valid") == 0
+    assert wanted(SEQUENCE_EXAMPLES, "train") < USERS * (WALKED - 1)
+    assert len({lake.model_of_date(name).content_hash for name in NAMES}) == 2
+    best = best_epoch([row.asDict() for row in lake.read(spark, SEQUENCE_LOG).collect()])
+    assert 0 < best <= SMALL.epochs
+
+
+def test_the_best_epoch_is_the_first_of_the_lowest_loss_and_the_last_where_none_is_known():
+    def rows(*losses: float | None) -> list[dict]:
+        return [{"epoch": epoch, "valid_loss": loss} for epoch, loss in enumerate(losses)]
+
+    assert best_epoch(rows(3.0, 2.0, 1.0, 1.0, 2.0)) == 2
+    assert best_epoch(rows(None, None, None)) == 2
 
 
 def test_a_log_without_one_event_after_another_is_said(spark: SparkSession, tmp_path):

@@ -68,6 +68,16 @@ def test_it_stops_when_the_held_out_loss_stops_falling_and_keeps_the_best(
     assert not torch.equal(tensors["best.head.weight"], tensors["last.head.weight"])
 
 
+def test_a_training_until_an_epoch_is_the_whole_one_up_to_there(tmp_path: Path, tiny_encoder: Path, status: Path):
+    whole = make_job(tmp_path, tiny_encoder, 1, name="whole")
+    part = replace(make_job(tmp_path, tiny_encoder, 1, name="part"), until=2)
+    (_, log), (tensors, log_of_part) = train(whole, status), train(part, status)
+    assert [row["train_loss"] for row in log_of_part] == [row["train_loss"] for row in log[:3]]
+    one_more, _ = train(replace(part, until=3), status)  # as if it had been killed after the second
+    assert any((one_more[name] != tensors[name]).any() for name in tensors if name.startswith("last."))
+    assert all((one_more[n] == t).all() for n, t in train(whole, status)[0].items() if n.startswith("last."))
+
+
 def test_frozen_trains_the_head_alone(tmp_path: Path, tiny_encoder: Path, status: Path):
     tensors, _ = train(
         make_job(tmp_path, tiny_encoder, 1, SETTINGS.model_copy(update={"adaptation": Frozen()})), status

@@ -1,0 +1,83 @@
+"""What combine takes of what it tries: gains beyond their standard error, and nothing that only seems to help."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from recspark.retrieval.combination import Choice
+from recspark.stages import combined_choice
+from recspark.stages.combine import CombineConfig
+from recspark.stages.combined_choice import choose, paired_gain
+
+SIMILAR = SimpleNamespace(read=lambda: np.eye(2))
+WORLD = SimpleNamespace(
+    similar={"none": SIMILAR, "base": SIMILAR},
+    sides=SimpleNamespace(sequences=object(), popularity=SimpleNamespace(half_lives=(None, 7.0))),
+)
+
+
+@pytest.fixture
+def chosen_by(monkeypatch: pytest.MonkeyPatch):
+    """Choose by what a function says each of its users has of a choice."""
+
+    def chosen(ndcg, **given) -> combined_choice.Chosen:
+        monkeypatch.setattr(combined_choice, "questions", lambda *_: None)
+        monkeypatch.setattr(combined_choice, "keep", lambda *_: None)
+        monkeypatch.setattr(combined_choice, "measured", lambda world, users, new, *_: {c: ndcg(c) for c in new})
+        return choose(WORLD, None, CombineConfig(**given), 42, "")
+
+    return chosen
+
+
+def test_what_all_gain_is_taken_and_what_one_of_many_gains_is_not(chosen_by):
+    alike, one = np.full(20, 0.1), np.eye(20)[0] - 0.5 * np.eye(20)[1]
+
+    def ndcg(choice: Choice) -> np.ndarray:
+        ours = alike * (1 - abs(choice.share - 0.4)) + 0.01 * alike * (choice.texts == "base")
+        return (
+            ours + one * choice.sequence - alike * choice.popularity
+        )  # the sequence model: one gains much, one loses some
+
+    found = chosen_by(ndcg)
+    assert found.choice == Choice(share=0.4, texts="base")
+    assert {turn["turn"]: turn["taken"] for turn in found.turns} == {"share": True, "texts": True, "sequence": False}
+    refused = next(turn for turn in found.turns if turn["turn"] == "sequence")
+    assert refused["gain"] == pytest.approx(0.5 / 20)
+    assert refused["standard_error"] == pytest.approx(one.std(ddof=1) / math.sqrt(20))
+    assert max(row["ndcg"] for row in found.tried) > ndcg(found.choice).mean()  # what only seemed to help was tried
+
+
+def test_where_nothing_helps_the_factors_stay_alone_and_so_they_do_for_one_user(chosen_by):
+    assert chosen_by(lambda choice: np.full(5, 0.3)).choice == Choice()
+    assert chosen_by(lambda choice: np.array([choice.share])).choice == Choice()
+
+
+@pytest.mark.parametrize(
+    ("seen", "again", "repeat"), [("filtered", "nothing", 0.0), ("chosen", "newest", 0.8), ("allowed", "newest", 0.8)]
+)
+def test_what_may_come_again_is_chosen_where_the_settings_let_it(chosen_by, seen: str, again: str, repeat: float):
+    def ndcg(choice: Choice) -> np.ndarray:
+        return np.full(9, (choice.again == "newest") * (1 - abs(choice.repeat - 0.8)))
+
+    found = chosen_by(ndcg, seen=seen)
+    assert (found.choice.again, found.choice.repeat) == (again, repeat)
+    assert ("nothing" in {row["again"] for row in found.tried}) == (seen != "allowed")
+
+
+def test_turns_go_on_until_none_is_taken(chosen_by):
+    """What the first turn chooses is another once the last has had its say."""
+
+    def ndcg(choice: Choice) -> np.ndarray:
+        return np.full(9, 1 - abs(choice.share - (0.8 if choice.popularity else 0.3)) + choice.popularity)
+
+    assert chosen_by(ndcg).choice == Choice(share=0.8, popularity=1.0)
+
+
+def test_the_error_of_a_gain_is_that_of_its_mean_over_users_in_pairs():
+    ours, theirs = np.array([0.5, 0.4, 0.9]), np.array([0.4, 0.4, 0.6])
+    gain, error = paired_gain(ours, theirs)
+    gains = np.array([0.1, 0.0, 0.3])
+    assert gain == pytest.approx(gains.mean())
+    assert error == pytest.approx(math.sqrt(((gains - gains.mean()) ** 2).sum() / 2 / 3))
