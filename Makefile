@@ -14,7 +14,7 @@ PACKAGES := .venv/.packages
 HOROVOD := .venv/.horovod
 READY := .venv/.ready
 
-.PHONY: help setup preflight data demo airflow-demo chaos test bench bench-topk bench-encode bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight data demo airflow-demo chaos week test bench bench-topk bench-encode bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: setup ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
 
 chaos: setup ## small nights with a fault each at a random moment, and run again; 20 take about 40 minutes
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.chaos $(ARGS)
+
+week: setup ## seven nights on a log that arrives by the day, one of them killed, beside a lake without them; about 12 minutes
+	$(WITH_JAVA) $(BIN)/python -m tests.faults.week $(ARGS)
 
 bench: bench-topk bench-encode ## the same work by ours and by peers; about 20 minutes; make bench ARGS=--quick only sees that all runs and agrees
 	@$(BIN)/python benchmarks/table.py

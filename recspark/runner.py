@@ -15,7 +15,7 @@ from recspark.lake import Lake
 from recspark.lake.lock import RunLock
 from recspark.pipeline import STAGES, TRAINING, Deployment, stage_name
 from recspark.stages.publish import FORCED
-from recspark.stages.versions import TONIGHT, chosen_retriever, keep_card
+from recspark.stages.versions import NEWEST, TONIGHT, chosen_retriever, keep_card, settled
 from recspark.story import open_log
 
 log = logging.getLogger("recspark")
@@ -43,6 +43,8 @@ def run(request: Request, names: Sequence[str]) -> None:
     lake = Lake(deployment.lake, request.run_date, facts=facts)
     log_path = open_log(lake, request.verbosity)
     names = planned(lake, deployment, names)
+    if not names:
+        return
     lake.lock = RunLock(lake, request.run_date)
     with lake.lock.held(log.warning):
         run_stages(lake, deployment, request, names, log_path)
@@ -67,20 +69,30 @@ def run_stages(lake: Lake, deployment: Deployment, request: Request, names: Sequ
 
 
 def planned(lake: Lake, deployment: Deployment, names: Sequence[str]) -> list[str]:
-    """The stages to run of those that were named: one alone always; of several, not those without a section, nor, before an
-    embed that takes a version of the retriever that is there, those that train.
+    """The stages to run of those that were named: one alone always, but where embed.retriever is newest; of several, not those without a
+    section, nor, before an embed that takes a version of the retriever that is there, those that train.
 
     Raises UserError if that version is not there.
     """
-    if len(names) == 1:
+    idle, setting = [stage_name(stage) for stage in TRAINING], deployment.embed.retriever
+    alone = len(names) == 1
+    if alone and not (setting == NEWEST and names[0] in idle):
         return list(names)
-    names, choice = [name for name in names if getattr(deployment, name) is not None], deployment.embed.retriever
-    if choice == TONIGHT or "embed" not in names:
+    names = [name for name in names if alone or getattr(deployment, name) is not None]
+    if not alone and "embed" not in names:
         return names
-    version, idle = chosen_retriever(lake, choice), [stage_name(stage) for stage in TRAINING]
-    left_out = ", ".join(name for name in names if name in idle)
+    choice, why = settled(lake, deployment)
+    if choice == TONIGHT:
+        if why:
+            log.info("a retriever is trained: %s", why)
+        return names
+    version = chosen_retriever(lake, choice)
     log.info(
-        "nothing is trained: embed.retriever is %s, version %s; left out: %s", choice, version.id, left_out or "none"
+        "nothing is trained: embed.retriever is %s, version %s%s; left out: %s",
+        setting,
+        version.id,
+        f" ({why})" if why else "",
+        ", ".join(name for name in names if name in idle) or "none",
     )
     return [name for name in names if name not in idle]
 

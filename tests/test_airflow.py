@@ -9,7 +9,7 @@ import yaml
 
 from recspark import config as configuration
 from recspark.pipeline import NIGHT, TRAINING, Deployment, stage_name
-from recspark.stages.versions import TONIGHT
+from recspark.stages.versions import NEWEST, TONIGHT
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "jobs" / "airflow" / "recspark_night.py"
@@ -27,7 +27,7 @@ def test_it_knows_the_pipeline():
     assert {name for name in NIGHT if not fields[name].is_required() and fields[name].default is None} == set(
         night.WHERE_CONFIGURED
     )
-    assert night.TONIGHT == TONIGHT
+    assert night.TRAINED_HERE == (TONIGHT, NEWEST)
     for stage in night.NIGHT:
         assert (ROOT / "jobs" / f"{stage}.py").exists()
 
@@ -39,6 +39,12 @@ def test_the_tasks_are_the_stages_that_a_run_would_have(path: Path, monkeypatch)
     deployment = configuration.load(path, Deployment)
     expected = [name for name in NIGHT if getattr(deployment, name) is not None]
     assert [step.stage for step in night.steps(path)] == expected
+
+
+def test_where_the_lake_decides_whether_a_night_trains_the_tasks_are_there(tmp_path: Path):
+    (tmp_path / "night.yaml").write_text("preprocess: {}\nembed: {retriever: newest}\n")
+    found = [step.stage for step in night.steps(tmp_path / "night.yaml")]
+    assert found == ["preprocess", "factorize", "finetune", "embed", "candidates", "evaluate", "publish"]
 
 
 def test_nights_that_take_a_retriever_that_is_there_train_none(tmp_path: Path):

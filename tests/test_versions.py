@@ -17,7 +17,7 @@ from recspark.evaluation.card import model_card
 from recspark.lake import Lake, promotions
 from recspark.lake.registry import Registry
 from recspark.pipeline import NIGHT
-from recspark.stages.versions import chosen_retriever, keep_card
+from recspark.stages.versions import chosen_retriever, keep_card, settled
 from tests import nightly
 from tests.published_world import deployment
 
@@ -162,12 +162,12 @@ def test_a_run_of_its_date_leaves_a_promoted_version_as_it_was(lake: Lake, regis
 
 def test_what_embed_may_be_told(lake: Lake):
     assert deployment(lake).embed.retriever == "tonight"
-    for choice in ("promoted", "2026-01-02-1a2b3c4d"):
+    for choice in ("promoted", "newest", "2026-01-02-1a2b3c4d"):
         assert deployment(lake, f"embed.retriever={choice}").embed.retriever == choice
     with pytest.raises(
-        ConfigError, match=r"embed.retriever: must be tonight, promoted, or a version .*; found 'newest'"
+        ConfigError, match=r"embed.retriever: must be tonight, newest, promoted, or a version .*; found 'latest'"
     ):
-        deployment(lake, "embed.retriever=newest")
+        deployment(lake, "embed.retriever=latest")
     with pytest.raises(UserError, match="no version is promoted in the lake"):
         chosen_retriever(lake, "promoted")
 
@@ -180,6 +180,44 @@ def test_a_night_with_a_version_that_is_there_trains_nothing(lake: Lake, registr
     assert plan("preprocess", "factorize", "finetune") == ["preprocess", "factorize", "finetune"]
     assert plan("finetune") == ["finetune"]
     assert runner.planned(lake, deployment(lake), NIGHT) == list(nightly.STAGES)
+
+
+def test_the_newest_version_serves_until_it_is_too_old_and_then_one_is_trained(lake: Lake):
+    """The lake's run date is the second of January."""
+
+    def planned(day: int, *names: str, **retrain: float) -> list[str]:
+        given = [f"embed.retrain.{name}={value}" for name, value in retrain.items()]
+        night = Lake(lake.root, datetime.date(2026, 1, day))
+        return runner.planned(night, deployment(night, "embed.retriever=newest", *given), names or NIGHT)
+
+    def chosen(day: int, **retrain: float) -> tuple[str, str]:
+        given = [f"embed.retrain.{name}={value}" for name, value in retrain.items()]
+        night = Lake(lake.root, datetime.date(2026, 1, day))
+        return settled(night, deployment(night, "embed.retriever=newest", *given))
+
+    assert chosen(2) == ("tonight", "there is no version of an earlier date")
+    version = make(lake, "one")
+    assert chosen(2)[0] == "tonight"  # its own night, run again, trains again
+    assert chosen(4, days=3) == (version, "it is 2 days old, and embed.retrain.days is 3")
+    assert chosen(5, days=3) == ("tonight", f"version {version} is 3 days old, and embed.retrain.days is 3")
+    assert planned(4) == ["preprocess", "embed", "candidates", "evaluate", "publish"]
+    assert planned(4, "finetune") == []  # as a scheduler of single jobs runs it
+    assert planned(9) == list(nightly.STAGES)
+    assert planned(9, "finetune") == ["finetune"]
+    assert planned(4, "preprocess", "factorize", "finetune") == ["preprocess", "factorize", "finetune"]
+
+    judge(lake, version, 2, 0.4)
+    judge(lake, version, 3, 0.3)
+    assert chosen(4, quality_lost=0.3)[0] == version
+    assert chosen(3, quality_lost=0.2)[0] == version  # a night's own metrics do not decide on it
+    assert chosen(4, quality_lost=0.2) == (
+        "tonight",
+        f"25% of what version {version} had on its own night is lost, and embed.retrain.quality_lost is 0.2",
+    )
+    make(lake, "two", day=3)
+    assert chosen(4)[0] != version
+    lake.delete("item_factors")
+    assert chosen(4)[1].startswith("the factor tables of version 2026-01-03-")
 
 
 def test_the_doctor_looks_for_the_version_and_its_factor_tables(lake: Lake, registry: Registry):

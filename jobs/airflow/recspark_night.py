@@ -30,7 +30,10 @@ NIGHT = (
 WHERE_CONFIGURED = ("pretrain", "sequence", "combine", "ratings", "rerank")  # only with a section of their own
 TRAINING = ("pretrain", "factorize", "finetune")  # not where embed takes a version of the retriever that is there
 RANKS = ("pretrain", "finetune", "sequence", "rerank")  # may start ranks, which want a slot each while they learn
-TONIGHT = "tonight"
+TRAINED_HERE = (
+    "tonight",
+    "newest",
+)  # embed.retriever: then the tasks that train are there; newest lets them end at once on most nights
 ENVIRONMENT = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")  # ${NAME} and ${NAME:-default}
 
 
@@ -62,9 +65,9 @@ def steps(config: str | Path, overrides: Sequence[str] = (), hours: float = 3, h
 
 def is_run(stage: str, settings: Mapping[str, Any]) -> bool:
     """Whether `recspark run` would run the stage."""
-    retriever = str((settings.get("embed") or {}).get("retriever", TONIGHT))
+    retriever = str((settings.get("embed") or {}).get("retriever", TRAINED_HERE[0]))
     known = ENVIRONMENT.sub(lambda found: os.environ.get(found[1], found[2] or ""), retriever)
-    if stage in TRAINING and known != TONIGHT:
+    if stage in TRAINING and known not in TRAINED_HERE:
         return False
     return stage not in WHERE_CONFIGURED or settings.get(stage) is not None
 

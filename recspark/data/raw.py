@@ -1,5 +1,6 @@
 """Raw inputs: how a deployment describes them, and reading them under our column names with their values untouched."""
 
+import datetime
 import difflib
 from typing import Any
 
@@ -36,10 +37,22 @@ class InteractionColumns(Settings):
         return self
 
 
+class Arrived(Settings):
+    """The date on which a row of the log arrived, whenever it happened: usually the sub-folder it lies in."""
+
+    column: str = Field(description="a date, or a string such as 2026-11-28; name of the sub-folders for path")
+    days: int | None = Field(
+        None, ge=1, description="a night reads what arrived on so many days, its own the last; null: all before, too"
+    )
+
+
 class RawInteractions(RawTable):
     """Who met what, and when."""
 
     columns: InteractionColumns = InteractionColumns()
+    arrived: Arrived | None = Field(
+        None, description="a night reads only what had arrived by its run date; without, all that is there"
+    )
     time_unit: TimeUnit = Field("auto", description="of numeric timestamps; auto tells each by its magnitude")
 
 
@@ -91,14 +104,19 @@ class RawUsers(RawTable):
 # ---- reading
 
 
-def read_interactions(spark: SparkSession, table: RawInteractions) -> DataFrame:
-    """One column for each that settings name, under our name, of the raw type.
+def read_interactions(spark: SparkSession, table: RawInteractions, run_date: datetime.date) -> DataFrame:
+    """One column for each that settings name, under our name, of the raw type; what had arrived by the run date.
 
-    Raises UserError for a missing path or column, and for ids that are neither strings nor integers.
+    Raises UserError for a missing path or column, for ids that are neither strings nor integers, for arrivals that are no dates, and where
+    nothing had arrived.
     """
-    frame = open_raw(spark, "preprocess.interactions", table)
+    frame, arrived = open_raw(spark, "preprocess.interactions", table), table.arrived
     names = column_names(table.columns)
-    require_columns(frame, "preprocess.interactions", {f"columns.{ours}": [raw] for ours, raw in names.items()})
+    wanted = {f"columns.{ours}": [raw] for ours, raw in names.items()}
+    wanted |= {"arrived.column": [arrived.column]} if arrived else {}
+    require_columns(frame, "preprocess.interactions", wanted)
+    if arrived:
+        frame = arrived_by(frame, arrived, run_date)
     chosen = frame.select(*(at(raw).alias(ours) for ours, raw in names.items()))
     return require_ids(chosen, "preprocess.interactions")
 
@@ -149,6 +167,26 @@ def read_users(spark: SparkSession, table: RawUsers) -> DataFrame:
         as_json([table.columns.user_id, *attributes]).alias("row"),
     )
     return require_ids(chosen, where)
+
+
+def arrived_by(frame: DataFrame, arrived: Arrived, run_date: datetime.date) -> DataFrame:
+    """The rows that arrived on the run date or before, as far back as the settings say."""
+    where, date = (
+        f"preprocess.interactions.arrived: column {arrived.column!r}",
+        at(arrived.column).cast("string").try_cast("date"),
+    )
+    wrong = frame.where(date.isNull()).select(at(arrived.column).cast("string").alias("found")).first()
+    if wrong is not None:
+        raise UserError(f"{where} holds {wrong['found']!r}, which is no date; dates such as {run_date} were expected")
+    first = run_date - datetime.timedelta(days=arrived.days - 1) if arrived.days else None
+    found = frame.where(date <= F.lit(run_date))
+    found = found.where(date >= F.lit(first)) if first else found
+    if found.isEmpty():
+        ends = frame.agg(F.min(date).alias("first"), F.max(date).alias("last")).first()
+        there = f"from {ends['first']} to {ends['last']}" if ends and ends["first"] else "none at all"
+        span = f"from {first} to {run_date}" if first else f"by {run_date}"
+        raise UserError(f"{where} has no row that arrived {span}; there are {there}")
+    return found
 
 
 # ---- columns

@@ -12,7 +12,7 @@ from recspark.data.sources import RawTable, file_errors, source_views
 from recspark.doctor.checkup import Checkup
 from recspark.errors import UserError
 from recspark.stages.base_encoder import base_encoder
-from recspark.stages.versions import TONIGHT, chosen_retriever, require_factors_of
+from recspark.stages.versions import TONIGHT, chosen_retriever, require_factors_of, settled
 
 
 def lake(checkup: Checkup) -> str:
@@ -75,18 +75,18 @@ def encoder(checkup: Checkup) -> str:
 
 def retriever(checkup: Checkup) -> str:
     """The version that embed will take, whole, with its factor tables; the one that finetune will make needs no check."""
-    choice = checkup.deployment.embed.retriever
+    choice, why = settled(checkup.lake, checkup.deployment)
     if choice == TONIGHT:
-        return "tonight's, as finetune will make it"
+        return f"tonight's, as finetune will make it{f' ({why})' if why else ''}"
     version = chosen_retriever(checkup.lake, choice)
     require_factors_of(checkup.lake, "embed", version)
-    return f"version {version.id}, by embed.retriever: {choice}; nothing will be trained"
+    return f"version {version.id}, by embed.retriever: {checkup.deployment.embed.retriever}; nothing will be trained"
 
 
 def interactions(checkup: Checkup) -> str:
     settings = checkup.deployment.preprocess
     with source_views(checkup.session, settings.sources):
-        frame = raw.read_interactions(checkup.session, settings.interactions)
+        frame = raw.read_interactions(checkup.session, settings.interactions, checkup.lake.run_date)
     return opened(
         checkup,
         "interactions",

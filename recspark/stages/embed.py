@@ -31,9 +31,11 @@ from recspark.stages.versions import (
     RETRIEVER,
     RETRIEVER_VERSION,
     TONIGHT,
+    Retrain,
     chosen_retriever,
     learned_tonight,
     require_factors_of,
+    settled,
 )
 from recspark.tables import (
     INTERACTIONS,
@@ -57,8 +59,11 @@ class EmbedConfig(Settings):
     """Which retriever, and sizes of the solves."""
 
     retriever: str = Field(
-        TONIGHT, description="tonight: the run date's own; promoted; or a version. But for tonight, nothing is trained"
+        TONIGHT,
+        description="tonight: the run date's own; newest: the newest before, while `retrain` lets it serve; promoted; or a version. "
+        "But for tonight's own, nothing is trained",
     )
+    retrain: Retrain = Retrain()
     blocks: int = Field(
         8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory"
     )
@@ -67,14 +72,14 @@ class EmbedConfig(Settings):
     @classmethod
     def _retriever_is_a_version(cls, retriever: str) -> str:
         if not CHOICE.fullmatch(retriever):
-            raise ValueError("must be tonight, promoted, or a version such as 2026-11-24-1a2b3c4d")
+            raise ValueError("must be tonight, newest, promoted, or a version such as 2026-11-24-1a2b3c4d")
         return retriever
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read interactions, items, users, the factor tables and the retriever; write text_vectors, item_vectors and user_vectors."""
     interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEMS)
-    version = chosen_retriever(lake, config.embed.retriever)
+    version = chosen_retriever(lake, settled(lake, config)[0])
     path, model_hash = lake.read_version(RETRIEVER, version)
     require_same_tokens(lake, "embed", version.manifest.get(TOKENIZED_BY, {}), f"the retriever {version.id}")
     require_factors_of(lake, "embed", version)

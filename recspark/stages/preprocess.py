@@ -123,7 +123,7 @@ def judge(spark: SparkSession, lake: Lake, config: "Deployment", keep: Keep) -> 
     load_tokenizer(encoder)
     prepare = text_preparer(settings.items.text_template, settings.items.title_template, load_tokenizer, encoder)
     with source_views(spark, settings.sources):
-        raw_interactions = raw.read_interactions(spark, settings.interactions)
+        raw_interactions = raw.read_interactions(spark, settings.interactions, lake.run_date)
         raw_items = raw.read_items(spark, settings.items)
         raw_users = raw.read_users(spark, settings.users) if settings.users else None
     raw.require_same_ids(raw_interactions, raw_items, "item_id", "preprocess.items")

@@ -4,24 +4,84 @@ A retriever belongs to a factorization: its prior is a place in the space of tho
 tables of its own run date, and is of no use once these have become others.
 """
 
+import datetime
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from recspark.config import Settings
 from recspark.errors import UserError
 from recspark.evaluation.card import model_card
+from recspark.evaluation.verdict import METRIC
 from recspark.lake import Lake
 from recspark.lake.promotions import promoted
 from recspark.lake.registry import Version
 from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEM_VECTORS, ITEMS, USER_FACTORS, USER_VECTORS, Table
 
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
 RETRIEVER = "retriever"
 RETRIEVER_VERSION = "retriever_version"  # in the manifests of vectors and of what is made from them
-TONIGHT, PROMOTED = "tonight", "promoted"
-CHOICE = re.compile(rf"{TONIGHT}|{PROMOTED}|\d{{4}}-\d\d-\d\d-[0-9a-f]{{8}}")
+TONIGHT, PROMOTED, NEWEST = "tonight", "promoted", "newest"
+CHOICE = re.compile(rf"{TONIGHT}|{PROMOTED}|{NEWEST}|\d{{4}}-\d\d-\d\d-[0-9a-f]{{8}}")
+
+
+class Retrain(Settings):
+    """When a night trains where embed.retriever is newest."""
+
+    days: int = Field(7, ge=1, description="a version serves so many days, its own among them; then another is trained")
+    quality_lost: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="or earlier: once the full model has lost this share of the nDCG@k it had on the version's own night, "
+        "k the first of evaluate.ks",
+    )
+
+
+def settled(lake: Lake, config: "Deployment") -> tuple[str, str]:
+    """What `embed.retriever` comes to tonight, `tonight` or what names a version; and why, where it was `newest`.
+
+    Earlier nights alone decide, so a run that starts again, or a stage that is run by itself, decides alike.
+    """
+    settings = config.embed
+    if settings.retriever != NEWEST:
+        return settings.retriever, ""
+    registry, days = lake.registry(RETRIEVER), settings.retrain.days
+    dates = [date for date in registry.dates() if date < lake.run_date]
+    version = registry.of_date(dates[-1]) if dates else None
+    if version is None:
+        return TONIGHT, "there is no version of an earlier date"
+    age = (lake.run_date - version.run_date).days
+    if age >= days:
+        return TONIGHT, f"version {version.id} is {age} days old, and embed.retrain.days is {days}"
+    if missing_factors(lake, version):
+        return TONIGHT, f"the factor tables of version {version.id} are gone or of another factorization"
+    lost = quality_lost(registry.metrics(version.id), version.run_date, lake.run_date, config.evaluate.ks[0])
+    most = settings.retrain.quality_lost
+    if most is not None and lost is not None and lost > most:
+        return (
+            TONIGHT,
+            f"{lost:.0%} of what version {version.id} had on its own night is lost, and embed.retrain.quality_lost is {most:g}",
+        )
+    return version.id, f"it is {age} days old, and embed.retrain.days is {days}"
+
+
+def quality_lost(
+    metrics: dict[str, list[dict[str, Any]]], own: datetime.date, tonight: datetime.date, k: int
+) -> float | None:
+    """The share of the full model's nDCG@k on all items that the newest night before tonight lacks of the version's own; None where
+    either was not measured."""
+    wanted = {"model": "full", "slice": "all", "metric": METRIC, "k": k}
+    found = {date: row["value"] for date, rows in metrics.items() for row in rows if wanted.items() <= row.items()}
+    later = [date for date in sorted(found) if str(own) < date < str(tonight)]
+    return 1 - found[later[-1]] / found[str(own)] if later and found.get(str(own)) else None
 
 
 def chosen_retriever(lake: Lake, choice: str) -> Version:
-    """The version that `embed.retriever` means.
+    """The version that `embed.retriever` means, once it is `settled`.
 
     Raises UserError if it is not there, its files are damaged, or nothing is promoted.
     """
@@ -41,16 +101,23 @@ def chosen_retriever(lake: Lake, choice: str) -> Version:
 
 def require_factors_of(lake: Lake, stage: str, version: Version) -> None:
     """UserError unless the factor tables of a version's run date are those that it was trained with."""
+    for table, what in missing_factors(lake, version).items():
+        raise UserError(
+            f"{stage}: version {version.id} of the model retriever needs the table {table} of run date {version.run_date} "
+            f"as it was trained with, but that {what}; run factorize of that date again with the settings in the version's "
+            "manifest, or finetune it anew"
+        )
+
+
+def missing_factors(lake: Lake, version: Version) -> dict[str, str]:
+    """Of the factor tables that a version was trained with, those that are not there as they were: name, and what is wrong."""
+    wrong = {}
     for table in (USER_FACTORS, ITEM_FACTORS):
         trained = version.manifest["inputs"].get(table.name, {}).get("fingerprint")
         found = lake.manifest(table, version.run_date)["fingerprint"] if lake.has(table, version.run_date) else None
         if found is None or found != trained:
-            what = "is no longer there" if found is None else "belongs to another factorization"
-            raise UserError(
-                f"{stage}: version {version.id} of the model retriever needs the table {table.name} of run date {version.run_date} "
-                f"as it was trained with, but that {what}; run factorize of that date again with the settings in the version's "
-                "manifest, or finetune it anew"
-            )
+            wrong[table.name] = "is no longer there" if found is None else "belongs to another factorization"
+    return wrong
 
 
 def vectors_version(lake: Lake, stage: str) -> str | None:

@@ -1,0 +1,176 @@
+"""`make week`: seven nights stage by stage, as a scheduler submits them, on a log that arrives by the day; the last one's tables beside
+those of a lake that had no nights before.
+
+Every day brings new events, some of them late, new users and new items. A retriever serves four nights; the fourth night is killed and stays
+dead. The other lake has only the night that trained the last retriever and, with every text encoded anew, the last night. 12 minutes on 2 cores.
+"""
+
+import argparse
+import csv
+import datetime
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+
+from tests import nightly
+from tests.tiny_encoder import make_tiny_encoder
+
+FIRST = datetime.date(2026, 1, 2)
+DAYS = [str(FIRST + datetime.timedelta(days=n)) for n in range(7)]
+BEFORE = 0.6  # of the events have arrived by the first day
+LATE = 10  # one event in so many arrives one or two days late
+SERVES = 4  # nights a retriever
+KILLED, TRAINED, LAST = DAYS[3], DAYS[SERVES], DAYS[-1]
+COMPARED = (
+    "interactions",
+    "items",
+    "users",
+    "text_vectors",
+    "item_vectors",
+    "user_vectors",
+    "candidates",
+    "recommendations",
+    "metrics",
+)
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # a text's last bits depend on the texts that it is encoded with
+
+
+class Week:
+    """Raw data by the day, and a lake that nights of it are written to."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        nightly.sample_movielens(folder, users=120, least=8)
+        arrive(folder)
+        encoder = make_tiny_encoder(folder / "encoder", layers=2)
+        settings = nightly.small_night(folder, Path("lake"), encoder)
+        settings["lake"] = "${WEEK_LAKE}"
+        log = settings["preprocess"]["interactions"]
+        log |= {"path": str(folder / "log"), "arrived": {"column": "ds"}}
+        settings["preprocess"]["items"]["path"] = f"{folder}/catalogue-${{WEEK_DAY}}.csv"
+        settings["embed"] |= {"retriever": "newest", "retrain": {"days": SERVES}}
+        # A hundred users' lists and metrics change much from day to day.
+        settings["publish"] = {"guardrails": {"quality_lost": None, "lists_changed": None, "score_drift": None}}
+        settings["evaluate"] |= {"new_users": [], "baselines": [{"kind": "popularity"}]}
+        self.config = nightly.write_config(folder / "night.yaml", settings)
+
+    def submit(self, lake: str, day: str, stage: str) -> subprocess.Popen:
+        command = [*nightly.submit_command(stage), "--config", str(self.config), "--run-date", day]
+        env = {**nightly.environment(), "PYSPARK_PYTHON": sys.executable}
+        env |= {"WEEK_LAKE": str(self.folder / lake), "WEEK_DAY": day}
+        with (self.folder / f"{lake}-{day}.log").open("a") as stream:
+            return subprocess.Popen(
+                command, env=env, cwd=nightly.REPOSITORY, stdout=stream, stderr=stream, start_new_session=True
+            )
+
+    def night(self, lake: str, day: str, killed_in: str | None = None) -> None:
+        """All stages, one after the other; the process group of one of them may be killed, and then that is the night's end."""
+        began = time.time()
+        for stage in nightly.STAGES:
+            process = self.submit(lake, day, stage)
+            if stage == killed_in:
+                wait_for(self.folder / f"{lake}-{day}.log", f"{stage}: reads", process)
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                print(f"{lake} {day}: killed in {stage}", flush=True)
+                return
+            if process.wait():
+                raise SystemExit(f"{stage} of {day} failed:\n{(self.folder / f'{lake}-{day}.log').read_text()[-3000:]}")
+        rows = {
+            table: len(nightly.read(self.folder / lake, table, day)) for table in ("interactions", "items", "users")
+        }
+        trained = any((self.folder / lake / "models" / "retriever").glob(f"version={day}-*"))
+        told = ", ".join(f"{n:,} {table}" for table, n in rows.items())
+        print(
+            f"{lake} {day}: {told}; {'trained' if trained else 'nothing trained'}; {time.time() - began:.0f} s",
+            flush=True,
+        )
+
+
+def arrive(folder: Path) -> None:
+    """Cut the sample into a sub-folder of the log for each day, and a catalogue of what has been met by then."""
+    log = pd.read_csv(folder / "ml-100k.inter", sep="\t", dtype=str)
+    items = pd.read_csv(folder / "ml-100k.item", sep="\t", dtype=str, quoting=csv.QUOTE_NONE)
+    order = log["timestamp:float"].astype(float).rank(method="first", pct=True)
+    day = np.ceil((order - BEFORE) / (1 - BEFORE) * (len(DAYS) - 1)).clip(lower=0).astype(int)
+    hashes = [zlib.crc32(f"{u} {i}".encode()) for u, i in zip(log["user_id:token"], log["item_id:token"], strict=True)]
+    late = np.array([1 + h // LATE % 2 if h % LATE == 0 else 0 for h in hashes])
+    arrived = (day + late).clip(upper=len(DAYS) - 1)
+    for number, name in enumerate(DAYS):
+        place = folder / "log" / f"ds={name}"
+        place.mkdir(parents=True)
+        log[arrived == number].to_csv(place / "part.csv", sep="\t", index=False)
+        met = items["item_id:token"].isin(log.loc[arrived <= number, "item_id:token"])
+        items[met].to_csv(folder / f"catalogue-{name}.csv", sep="\t", index=False, quoting=csv.QUOTE_NONE)
+    print(f"{len(log):,} events, {int(((late > 0) & (arrived > day)).sum()):,} of them late", flush=True)
+
+
+def wait_for(log: Path, sign: str, process: subprocess.Popen) -> None:
+    while sign not in log.read_text(errors="replace"):
+        if process.poll() is not None:
+            raise SystemExit(f"ended before it said {sign!r}: {log.read_text()[-2000:]}")
+        time.sleep(0.1)
+
+
+def difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> str:
+    """Empty where the tables hold the same: numbers and vectors nearly, all else exactly."""
+    if list(ours.columns) != list(theirs.columns) or len(ours) != len(theirs):
+        return f"{len(ours)} rows of {list(ours.columns)}, not {len(theirs)} of {list(theirs.columns)}"
+    for name in ours.columns:
+        a, b = ours[name], theirs[name]
+        if pd.api.types.is_float_dtype(a):
+            if not np.allclose(a, b, equal_nan=True, **CLOSE):
+                return f"{name} differs by up to {(a - b).abs().max():.2g}"
+        elif len(a) and isinstance(a.iloc[0], np.ndarray) and np.issubdtype(a.iloc[0].dtype, np.floating):
+            left, right = np.stack(list(a)), np.stack(list(b))
+            if not np.allclose(left, right, **CLOSE):
+                return f"{name} differs by up to {np.abs(left - right).max():.2g}"
+        elif [str(v) for v in a] != [str(v) for v in b]:
+            return f"{name} differs in {sum(str(x) != str(y) for x, y in zip(a, b, strict=True))} rows"
+    return ""
+
+
+def compare(week: Week) -> int:
+    """Say of each table of the last day whether both lakes have the same; how many do not."""
+    wrong = 0
+    for table in COMPARED:
+        ours, theirs = (nightly.read(week.folder / lake, table, LAST) for lake in ("nights", "anew"))
+        found = difference(ours, theirs)
+        wrong += bool(found)
+        exact = not found and ours.map(str).equals(theirs.map(str))
+        print(f"  {table:<18} {len(ours):>7,} rows  {found or ('the same' if exact else 'the same but for last bits')}")
+    return wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, help="folder to work in, and to leave")
+    given = parser.parse_args()
+    with TemporaryDirectory() as temporary:
+        folder = given.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        week = Week(folder)
+        for day in DAYS:
+            week.night("nights", day, killed_in="embed" if day == KILLED else None)
+        published = sorted(p.name for p in (folder / "nights" / "recommendations").glob("run_date=*"))
+        assert published == [f"run_date={day}" for day in DAYS if day != KILLED], published
+        week.night("anew", TRAINED)
+        for table in ("text_vectors", "base_text_vectors"):
+            shutil.rmtree(folder / "anew" / table)  # or the last night would take its vectors from there
+        week.night("anew", LAST)
+        print(f"tables of {LAST}: seven nights with one that failed, beside a lake without them")
+        wrong = compare(week)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
