@@ -4,9 +4,9 @@ The table appears whole or not at all. If a check fails, what was published befo
 """
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -14,6 +14,7 @@ from recspark.config import Settings
 from recspark.errors import HeldBack, RunFailed
 from recspark.evaluation.report import render
 from recspark.lake import Lake, Traffic
+from recspark.lake.catalog import register
 from recspark.stages.candidates import read_deny_list, require_one_model
 from recspark.stages.guardrails import SCORED_BY, Found, Guardrails, compared, scored_by
 from recspark.stages.list_checks import list_faults
@@ -41,6 +42,7 @@ INPUTS = (
     "rejects",
 )
 OUTPUTS = ("recommendations", "report")
+DatabaseName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 FORCED = "forced"  # in the facts of a run, and so in the manifests of what it wrote
 
 log = logging.getLogger("recspark")
@@ -65,6 +67,9 @@ class PublishConfig(Settings):
         Guardrails(), description="how far a night may be from the one before; beyond, nothing is published"
     )
     report: bool = Field(True, description="write reports/run_date=…/report.html into the lake")
+    catalog: DatabaseName | None = Field(
+        None, description="register the lake's tables under this database of Spark's catalog; none: nowhere"
+    )
     example_users: int = Field(
         3, ge=0, le=20, description="users whose lists stand in the report, drawn by a hash of the id"
     )
@@ -103,6 +108,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     guarded = {"against": against, **{d.name: d.value for d in found}, "breached": [d.name for d in breached]}
     about = {RETRIEVER_VERSION: version, SCORED_BY: scored_by(config), "guardrails": guarded}
     published = lake.write(made, RECOMMENDATIONS, **about)
+    if config.publish.catalog:
+        register(spark, lake, config.publish.catalog)
     report(spark, lake, config, published, version, [])
 
 

@@ -128,7 +128,8 @@ def examples(
             "leave out the section sequence"
         )
     if counts.get("valid", 0) < settings.num_processes:
-        log.warning("sequence: hardly anything is held out, so it learns for all of sequence.epochs")
+        if events[2].first() is not None:
+            log.warning("sequence: hardly anything is held out, so it learns for all of sequence.epochs")
         found = found.where("part = 'train'")
     layout = deal(found.select("window", "length", "part"), "window", settings.batch_size, settings.num_processes, seed)
     rows = layout.join(found.drop("part", "length"), "window")

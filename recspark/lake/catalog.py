@@ -1,0 +1,64 @@
+"""The lake's tables in Spark's catalog, where spark-sql, the Thrift server and whatever else knows the metastore read them by name."""
+
+import logging
+import re
+
+from pyspark.sql import SparkSession
+
+from recspark.errors import UserError
+from recspark.lake import Lake
+from recspark.tables import TABLES, Table
+
+CATALOG = "spark.sql.catalogImplementation"
+log = logging.getLogger("recspark")
+
+
+def register(spark: SparkSession, lake: Lake, database: str) -> list[str]:
+    """Make every table of the lake that is not laid out for ranks an external table of the database, with all its run dates; returns their
+    names. Dates that have gone go there, too. The catalog has the names alone: dropping a table there leaves the lake as it is.
+
+    Raises UserError where the session's catalog ends with the session.
+    """
+    if spark.conf.get(CATALOG) != "hive":
+        raise UserError(
+            f"publish.catalog is {database}, but the session's catalog is in memory and would end with it; set spark.conf: "
+            f"{{{CATALOG}: hive}}, and where the metastore is (jobs/sql/README.md)"
+        )
+    spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
+    tables = [table for table in TABLES.values() if not table.folders and lake.has(table)]
+    for table in tables:
+        put(spark, lake, database, table)
+    log.info("  in the catalog as %s: %s", database, ", ".join(table.name for table in tables))
+    return [table.name for table in tables]
+
+
+def put(spark: SparkSession, lake: Lake, database: str, table: Table) -> None:
+    """One table; made anew where it has other columns than the run date's, or lies elsewhere."""
+    name, place = f"`{database}`.`{table.name}`", lake.path(table.name)
+    columns = spark.read.option("basePath", place).parquet(lake.table_path(table)).schema
+    if spark.catalog.tableExists(name) and (
+        spark.table(name).schema != columns or location(spark, name) != plain(place)
+    ):
+        spark.sql(f"DROP TABLE {name}")
+    if not spark.catalog.tableExists(name):
+        spark.sql(
+            f"CREATE TABLE {name} ({columns.toDDL()}) USING parquet PARTITIONED BY (run_date) "
+            f"LOCATION {literal(place)} COMMENT {literal(table.meaning)}"
+        )
+    spark.sql(f"MSCK REPAIR TABLE {name} SYNC PARTITIONS")
+
+
+def location(spark: SparkSession, name: str) -> str:
+    """Where a table of the catalog lies."""
+    rows = spark.sql(f"DESCRIBE TABLE EXTENDED {name}").where("col_name = 'Location'").collect()
+    return plain(rows[0]["data_type"])
+
+
+def literal(text: str) -> str:
+    """As SQL has a string."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def plain(path: str) -> str:
+    """A path or URI as it compares: Spark writes local paths as file:/a."""
+    return re.sub("^file:/+", "/", path).rstrip("/")
