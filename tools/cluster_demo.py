@@ -9,8 +9,10 @@ train their two ranks on two executors, and write the same lists.
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -33,6 +35,9 @@ PATIENCE = 60  # seconds for a process of the cluster to be there
 def main() -> None:
     if not ARCHIVE.exists():
         raise SystemExit(f"cluster-demo: no {ARCHIVE.relative_to(ROOT)}; make package makes it")
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit("cluster-demo: told to end")
+    )  # so that what was started ends, too
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir()
     with cluster() as master:
@@ -107,9 +112,12 @@ def night(form: str, master: str, binaries: Path, folder: Path) -> None:
     began, executors = time.time(), dict[int, str]()
     with (WORK / f"{form}.log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
-        while process.poll() is None:
-            executors |= executors_of_ranks(WORK / form)
-            time.sleep(0.2)
+        try:
+            while process.poll() is None:
+                executors |= executors_of_ranks(WORK / form)
+                time.sleep(0.2)
+        finally:
+            process.terminate()
     if process.returncode:
         raise SystemExit(f"cluster-demo: the night ended with code {process.returncode}; the log is {WORK / form}.log")
     told = ", ".join(f"rank {rank} on executor {executor}" for rank, executor in sorted(executors.items()))
@@ -119,12 +127,13 @@ def night(form: str, master: str, binaries: Path, folder: Path) -> None:
 
 
 def settings(form: str, master: str) -> dict:
-    """The demo's, with paths that hold anywhere on this machine, and fewer epochs."""
+    """The demo's, with paths that hold anywhere on this machine, fewer epochs and fewer baselines."""
     found = yaml.safe_load((ROOT / "conf/demo.yaml").read_text())
     found["lake"], found["encoder"]["path"] = str(WORK / form), str(ROOT / found["encoder"]["path"])
     for table in ("interactions", "items", "users"):
         found["preprocess"][table]["path"] = str(ROOT / found["preprocess"][table]["path"])
     found["finetune"]["epochs"] = 2
+    found["evaluate"] = {"baselines": [{"kind": "popularity"}], "new_users": [], "slices": False, "replicates": 100}
     found["spark"] = {
         "master": master,
         "driver_memory": "2g",
