@@ -38,10 +38,10 @@ chaos: setup ## small nights with a fault each at a random moment, and run again
 package: setup ## dist/: the wheel, and an environment that runs where it is unpacked, for --archives; about 4 minutes, 1 GB
 	@$(BIN)/python tools/package.py
 
-cluster-demo: package ## a Spark cluster on this machine, and the demo's night on it from the packed environment, twice; about 15 minutes
+cluster-demo: package ## a Spark cluster on this machine, and the demo's night on it from the packed environment, twice; 15 to 30 minutes
 	$(WITH_JAVA) $(BIN)/python tools/cluster_demo.py
 
-week: setup ## seven nights on a log that arrives by the day, one of them killed, beside a lake without them; about 12 minutes
+week: setup ## seven nights on a log that arrives by the day, one of them killed, beside a lake without them; about 10 minutes
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.week $(ARGS)
 
 bench: bench-topk bench-encode ## the same work by ours and by peers; about 20 minutes; make bench ARGS=--quick only sees that all runs and agrees

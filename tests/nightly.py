@@ -87,15 +87,10 @@ def recspark(*arguments: str, timeout: float = 600) -> subprocess.CompletedProce
     )
 
 
-def submit_command(stage: str) -> list[str]:
-    """`spark-submit jobs/<stage>.py`, with the repository's spark-defaults; to be run in the repository."""
-    submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
-    return [str(submit), "--properties-file", "conf/spark-defaults.conf", f"jobs/{stage}.py"]
-
-
 def spark_submit(stage: str, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    """`spark-submit jobs/<stage>.py …` as a process."""
-    command = [*submit_command(stage), *arguments]
+    """`spark-submit jobs/<stage>.py …` as a process, with the repository's spark-defaults."""
+    submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
+    command = [str(submit), "--properties-file", "conf/spark-defaults.conf", f"jobs/{stage}.py", *arguments]
     env = {**environment(), "PYSPARK_PYTHON": sys.executable}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, env=env, cwd=REPOSITORY, check=False

@@ -1,8 +1,7 @@
-"""`make week`: seven nights stage by stage, as a scheduler submits them, on a log that arrives by the day; the last one's tables beside
-those of a lake that had no nights before.
+"""`make week`: seven nights on a log that arrives by the day; the last one's tables beside those of a lake that had no nights before.
 
 Every day brings new events, some of them late, new users and new items. A retriever serves four nights; the fourth night is killed and stays
-dead. The other lake has only the night that trained the last retriever and, with every text encoded anew, the last night. 12 minutes on 2 cores.
+dead. The other lake has only the night that trained the last retriever and, with every text encoded anew, the last night. About 10 minutes on 2 cores.
 """
 
 import argparse
@@ -63,28 +62,21 @@ class Week:
         settings["evaluate"] |= {"new_users": [], "baselines": [{"kind": "popularity"}]}
         self.config = nightly.write_config(folder / "night.yaml", settings)
 
-    def submit(self, lake: str, day: str, stage: str) -> subprocess.Popen:
-        command = [*nightly.submit_command(stage), "--config", str(self.config), "--run-date", day]
-        env = {**nightly.environment(), "PYSPARK_PYTHON": sys.executable}
-        env |= {"WEEK_LAKE": str(self.folder / lake), "WEEK_DAY": day}
-        with (self.folder / f"{lake}-{day}.log").open("a") as stream:
-            return subprocess.Popen(
-                command, env=env, cwd=nightly.REPOSITORY, stdout=stream, stderr=stream, start_new_session=True
-            )
-
     def night(self, lake: str, day: str, killed_in: str | None = None) -> None:
-        """All stages, one after the other; the process group of one of them may be killed, and then that is the night's end."""
-        began = time.time()
-        for stage in nightly.STAGES:
-            process = self.submit(lake, day, stage)
-            if stage == killed_in:
-                wait_for(self.folder / f"{lake}-{day}.log", f"{stage}: reads", process)
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                print(f"{lake} {day}: killed in {stage}", flush=True)
-                return
-            if process.wait():
-                raise SystemExit(f"{stage} of {day} failed:\n{(self.folder / f'{lake}-{day}.log').read_text()[-3000:]}")
+        """The whole of it, or, with a stage to be killed in, up to somewhere in that."""
+        began, log = time.time(), self.folder / f"{lake}-{day}.log"
+        command = nightly.recspark_command("run", "--config", str(self.config), "--run-date", day)
+        env = {**nightly.environment(), "WEEK_LAKE": str(self.folder / lake), "WEEK_DAY": day}
+        with log.open("w") as stream:
+            process = subprocess.Popen(command, env=env, stdout=stream, stderr=stream, start_new_session=True)
+        if killed_in:
+            wait_for(log, f"{killed_in}: reads", process)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            print(f"{lake} {day}: killed in {killed_in}", flush=True)
+            return
+        if process.wait():
+            raise SystemExit(f"the night of {day} failed:\n{log.read_text(errors='replace')[-3000:]}")
         rows = {
             table: len(nightly.read(self.folder / lake, table, day)) for table in ("interactions", "items", "users")
         }
