@@ -23,16 +23,19 @@ from tests.published_world import LISTS, TITLES, TODAY, YESTERDAY, published_lak
 
 BIN = Path(pyspark.__file__).parent / "bin"
 LOOPBACK = "127.0.0.1"
-# As a night would, in a process of its own: an embedded metastore takes one at a time.
+# As nights would, one after the other, with a date gone between them; in a process of its own, for an embedded metastore takes one at a time.
 REGISTER = """
-import datetime, sys
+import datetime, shutil, sys
 from recspark import session
 from recspark.lake import Lake
 from recspark.lake.catalog import register
 from recspark.session import SparkSettings
-conf = dict(pair.split("=", 1) for pair in sys.argv[3:])
+root, before, today, gone, *pairs = sys.argv[1:]
+conf = dict(pair.split("=", 1) for pair in pairs)
 spark = session.build(SparkSettings(master="local[1]", driver_memory="1g", conf=conf))
-register(spark, Lake(sys.argv[1], datetime.date.fromisoformat(sys.argv[2])), "recspark")
+register(spark, Lake(root, datetime.date.fromisoformat(before)), "recspark")
+shutil.rmtree(gone)
+register(spark, Lake(root, datetime.date.fromisoformat(today)), "recspark")
 spark.stop()
 """
 
@@ -55,9 +58,9 @@ class Metastore:
             "SPARK_LOCAL_IP": LOOPBACK,
         }
 
-    def register(self, lake: Lake, date: datetime.date) -> None:
+    def register(self, lake: Lake, gone: str) -> None:
         pairs = [f"{key}={value}" for key, value in self.conf.items()]
-        command = [sys.executable, "-c", REGISTER, lake.root, str(date), *pairs]
+        command = [sys.executable, "-c", REGISTER, lake.root, str(YESTERDAY), str(TODAY), gone, *pairs]
         done = subprocess.run(
             command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=300, check=False
         )
@@ -89,11 +92,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[list[str]]]
     """What the server answers, query by query, of a lake whose nights were registered one after the other; one has gone since the first."""
     folder = tmp_path_factory.mktemp("catalog")
     lake, metastore = published_lake(folder), Metastore(folder)
-    old = datetime.date(2025, 12, 1)
-    shutil.copytree(lake.table_path(RECOMMENDATIONS, YESTERDAY), lake.table_path(RECOMMENDATIONS, old))
-    metastore.register(lake, YESTERDAY)
-    shutil.rmtree(lake.table_path(RECOMMENDATIONS, old))
-    metastore.register(lake, TODAY)
+    old = lake.table_path(RECOMMENDATIONS, datetime.date(2025, 12, 1))
+    shutil.copytree(lake.table_path(RECOMMENDATIONS, YESTERDAY), old)
+    metastore.register(lake, gone=old)
 
     with socket.socket() as free:
         free.bind((LOOPBACK, 0))
