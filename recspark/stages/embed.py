@@ -119,7 +119,10 @@ def item_priors(items: DataFrame, texts: DataFrame, path: str) -> DataFrame:
 
     joined = items.select("item_id", "text_hash").join(texts.select("text_hash", "vector"), "text_hash")
     id_type = joined.schema["item_id"].dataType.simpleString()
-    return joined.select("item_id", "vector").mapInPandas(head, f"item_id {id_type}, prior array<float>")
+    # Which rows are multiplied together decides the last bits: keep it by the ids, and not by which vectors were there already.
+    spread = int(items.sparkSession.conf.get("spark.sql.shuffle.partitions") or 8)
+    placed = joined.select("item_id", "vector").repartition(spread, "item_id").sortWithinPartitions("item_id")
+    return placed.mapInPandas(head, f"item_id {id_type}, prior array<float>")
 
 
 def correct_items(
