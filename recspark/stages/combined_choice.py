@@ -37,6 +37,16 @@ USERS_PER_BLOCK = 256
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Who is chosen on, kept: users (user_id, vector, history, wanted); seen (user_id, position, never), what they may not get again, and may
+    never get; and in how many blocks they are gone through."""
+
+    users: DataFrame
+    seen: DataFrame
+    blocks: int
+
+
+@dataclass(frozen=True)
 class Chosen:
     """The choice; all that were tried, each with its nDCG; and the turns: what the best of each gained per user over what stood, with the
     standard error of that gain, and whether it was taken."""
@@ -63,7 +73,7 @@ def choose(
     Ties go to what was tried first: the smaller share, the slower decay, no text, then the fine-tuned encoder's;
     all events alike popular, then the longer half-life; nothing again.
     """
-    users = keep(questions(world, held_out, settings, seed), f"{scratch}/questions")
+    asked = asked_of(world, held_out, settings, seed, scratch)
     units = {texts: own_weight(matrix.read()) for texts, matrix in world.similar.items()}
     may_come = may_come or MAY_COME[settings.seen]
     gained: dict[Choice, NDArray[np.float64]] = {}
@@ -74,7 +84,7 @@ def choose(
         for turn in TURNS:
             options = [chosen, *options_of(turn, chosen, world, may_come)]
             new = [choice for choice in dict.fromkeys(options) if choice not in gained]
-            gained.update(measured(world, users, new, units, settings) if new else {})
+            gained.update(measured(world, asked, new, units, settings.choose_at) if new else {})
             best = max(options, key=lambda choice: math.fsum(gained[choice]))
             if best == chosen:
                 continue
@@ -113,6 +123,18 @@ def strengths(again: Again) -> tuple[float, ...]:
     return (0.0,) if again == "nothing" else REPEATS
 
 
+def asked_of(world: World, held_out: DataFrame, settings: "CombineConfig", seed: int, scratch: str) -> Asked:
+    """Raises UserError if there is no user."""
+    users = keep(questions(world, held_out, settings, seed), f"{scratch}/questions")
+    count = users.count()
+    if not count:
+        raise UserError(NOBODY)
+    theirs = world.events.join(users.select("user_id"), "user_id", "left_semi")
+    never = seen_positions(theirs, world.catalogue, NEVER_AGAIN).withColumn("never", F.lit(True))
+    seen = seen_positions(theirs, world.catalogue).withColumn("never", F.lit(False)).unionByName(never)
+    return Asked(users, keep(seen, f"{scratch}/seen"), -(-count // USERS_PER_BLOCK))
+
+
 def questions(world: World, held_out: DataFrame, settings: "CombineConfig", seed: int) -> DataFrame:
     """(user_id, vector, history, wanted): users who have a vector, a history and something held out, as many as are asked for."""
     placed = held_out.join(world.catalogue.positions(held_out.sparkSession), "item_id")
@@ -125,13 +147,10 @@ def questions(world: World, held_out: DataFrame, settings: "CombineConfig", seed
 
 
 def measured(
-    world: World, users: DataFrame, choices: list[Choice], units: dict[Texts, float], settings: "CombineConfig"
+    world: World, asked: Asked, choices: list[Choice], units: dict[Texts, float], k: int
 ) -> dict[Choice, NDArray[np.float64]]:
-    """(U,) nDCG of each user under each choice, the users always in the same order. units: `own_weight` of S by the texts in it.
-
-    Raises UserError if there is no user.
-    """
-    catalogue, matrices, sides, k = world.catalogue, world.similar, world.sides, settings.choose_at
+    """(U,) nDCG@k of each user under each choice, the users always in the same order. units: `own_weight` of S by the texts in it."""
+    matrices, sides = world.similar, world.sides
 
     def gains(users: pa.Table, seen: pa.Table) -> pa.Table:
         crowd = crowd_of(users, seen, sides)
@@ -140,13 +159,7 @@ def measured(
         first = [str(users["user_id"][0].as_py())] * len(choices)
         return pa.table({"block": first, "number": np.arange(len(choices), dtype=np.int32), "gained": found})
 
-    blocks = max(1, -(-users.count() // USERS_PER_BLOCK))
-    theirs = world.events.join(users.select("user_id"), "user_id", "left_semi")
-    never = seen_positions(theirs, catalogue, NEVER_AGAIN).withColumn("never", F.lit(True))
-    seen = seen_positions(theirs, catalogue).withColumn("never", F.lit(False)).unionByName(never)
-    parts = over_blocks(users, seen, blocks, gains, GAINED).collect()
-    if not parts:
-        raise UserError(NOBODY)
+    parts = over_blocks(asked.users, asked.seen, asked.blocks, gains, GAINED).collect()
     by_choice: dict[int, list[NDArray[np.float64]]] = {}
     for part in sorted(parts, key=lambda part: part["block"]):
         by_choice.setdefault(part["number"], []).append(np.array(part["gained"]))

@@ -23,9 +23,8 @@ def chosen_by(monkeypatch: pytest.MonkeyPatch):
     """Choose by what a function says each of its users has of a choice."""
 
     def chosen(ndcg, **given) -> combined_choice.Chosen:
-        monkeypatch.setattr(combined_choice, "questions", lambda *_: None)
-        monkeypatch.setattr(combined_choice, "keep", lambda *_: None)
-        monkeypatch.setattr(combined_choice, "measured", lambda world, users, new, *_: {c: ndcg(c) for c in new})
+        monkeypatch.setattr(combined_choice, "asked_of", lambda *_: None)
+        monkeypatch.setattr(combined_choice, "measured", lambda world, asked, new, *_: {c: ndcg(c) for c in new})
         return choose(WORLD, None, CombineConfig(**given), 42, "")
 
     return chosen
