@@ -1,6 +1,8 @@
 """From what ended a run to the exit code and what is said of it."""
 
+import errno
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from py4j.protocol import Py4JNetworkError
 from recspark.errors import HeldBack, RunFailed, UserError
 
 DONE, FAILURE, USER_MISTAKE, HELD_BACK, INTERRUPTED = 0, 1, 2, 3, 130
+WORKER_DAEMON = "recspark.worker_daemon"  # the first that Spark asks a worker's Python for (session.py)
 RUN_AGAIN = "what was published stays, and a re-run goes on"
 
 log = logging.getLogger("recspark")
@@ -29,6 +32,12 @@ def guard(act: Callable[[], None], verbose: bool) -> int:
         if mended := user_error_in(error):
             tell(mended, verbose)
             return USER_MISTAKE
+        if full := full_disk_in(error):
+            tell(
+                RunFailed(f"a disk is full: {full}; make room for the lake and for Spark's local folders; {RUN_AGAIN}"),
+                verbose,
+            )
+            return FAILURE
         if jvm_is_gone(error):
             tell(RunFailed(f"Spark's JVM has ended, killed or out of memory ({error}); {RUN_AGAIN}"), verbose)
             return FAILURE
@@ -48,11 +57,15 @@ def tell(error: BaseException, verbose: bool) -> None:
 
 
 def user_error_in(error: BaseException) -> UserError | None:
-    """A UserError that was raised inside a Spark worker arrives as text in Spark's own exception."""
+    """A UserError that was raised inside a Spark worker arrives as text in Spark's own exception; so does that there is no recspark there."""
     marker = f"{UserError.__module__}.{UserError.__qualname__}: "
     for line in str(error).splitlines():
         if line.startswith(marker):
             return UserError(line.removeprefix(marker))
+        if line.endswith(f": No module named {WORKER_DAEMON}"):
+            return UserError(
+                f"the Python of Spark's workers has no recspark: {line.strip()}; install it there, or ship an environment (docs/cluster.md)"
+            )
     return None
 
 
@@ -60,3 +73,14 @@ def jvm_is_gone(error: BaseException) -> bool:
     """Whether Spark's bridge to its JVM found nobody at the other end."""
     bridged = any("py4j" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
     return isinstance(error, Py4JNetworkError) or (isinstance(error, ConnectionError) and bridged)
+
+
+def full_disk_in(error: BaseException) -> str:
+    """The line that says so, of the error or of what caused it, in this process, Spark's JVM or a worker; empty if none does."""
+    seen: BaseException | None = error
+    while seen is not None:
+        for line in str(seen).splitlines():
+            if os.strerror(errno.ENOSPC) in line:
+                return line.strip()
+        seen = seen.__cause__ or seen.__context__
+    return ""

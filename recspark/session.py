@@ -15,6 +15,7 @@ from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
 from recspark.config import Settings
+from recspark.exits import WORKER_DAEMON
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
@@ -27,6 +28,7 @@ class SparkSettings(Settings):
     conf: dict[str, str] = Field({}, description="further Spark settings, such as spark.sql.shuffle.partitions")
 
 
+PYTHON_DAEMON = "spark.python.daemon.module"
 DEFAULTS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
@@ -40,6 +42,7 @@ DEFAULTS = {
     # Spark makes this folder where it stands; nothing of ours goes there.
     "spark.sql.warehouse.dir": f"{tempfile.gettempdir()}/recspark-warehouse",
     "spark.python.worker.reuse": "true",
+    PYTHON_DAEMON: WORKER_DAEMON,
 }
 
 

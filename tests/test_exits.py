@@ -1,3 +1,5 @@
+import errno
+import os
 import socket
 
 import pytest
@@ -25,6 +27,14 @@ def raising(error: BaseException):
             2,
             "the model cannot be read",
         ),
+        (
+            RuntimeError(
+                "Error from python worker:\n  /usr/bin/python3: No module named recspark.worker_daemon\nPYTHONPATH"
+            ),
+            2,
+            "the Python of Spark's workers has no recspark: /usr/bin/python3: No module",
+        ),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/lake/x"), 1, "a disk is full: [Errno 28]"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (Py4JNetworkError("Answer from Java side is empty"), 1, "Spark's JVM has ended"),
     ],

@@ -22,7 +22,12 @@ def spark(checkup: Checkup) -> str:
     """Starts the session that the other checks use."""
     if not checkup.java:
         raise UserError("not started, for Java is missing")
-    checkup.started = session.build(checkup.deployment.spark, "recspark doctor")
+    settings = checkup.deployment.spark
+    conf = {
+        session.PYTHON_DAEMON: "pyspark.daemon",
+        **settings.conf,
+    }  # which asks for no recspark, that may be missing there
+    checkup.started = session.build(settings.model_copy(update={"conf": conf}), "recspark doctor")
     context = checkup.started.sparkContext
     return f"{checkup.started.version}, master {context.master}, {context.defaultParallelism // session.task_threads(checkup.started)} task slots"
 

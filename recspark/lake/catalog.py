@@ -3,9 +3,11 @@
 import logging
 import re
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from recspark.errors import UserError
+from recspark.errors import RunFailed, UserError
 from recspark.lake import Lake
 from recspark.tables import TABLES, Table
 
@@ -13,21 +15,31 @@ CATALOG = "spark.sql.catalogImplementation"
 log = logging.getLogger("recspark")
 
 
-def register(spark: SparkSession, lake: Lake, database: str) -> list[str]:
-    """Make every table of the lake that is not laid out for ranks an external table of the database, with all its run dates; returns their
-    names. Dates that have gone go there, too. The catalog has the names alone: dropping a table there leaves the lake as it is.
-
-    Raises UserError where the session's catalog ends with the session.
-    """
+def require_metastore(spark: SparkSession, database: str) -> None:
+    """UserError where the session's catalog would end with the session."""
     if spark.conf.get(CATALOG) != "hive":
         raise UserError(
             f"publish.catalog is {database}, but the session's catalog is in memory and would end with it; set spark.conf: "
             f"{{{CATALOG}: hive}}, and where the metastore is (jobs/sql/README.md)"
         )
-    spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
+
+
+def register(spark: SparkSession, lake: Lake, database: str) -> list[str]:
+    """Make every table of the lake that is not laid out for ranks an external table of the database, with all its run dates; returns their
+    names. Dates that have gone go there, too. The catalog has the names alone: dropping a table there leaves the lake as it is.
+
+    Raises RunFailed if the metastore does not answer; the lake has all its tables then.
+    """
     tables = [table for table in TABLES.values() if not table.folders and lake.has(table)]
-    for table in tables:
-        put(spark, lake, database, table)
+    try:
+        spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
+        for table in tables:
+            put(spark, lake, database, table)
+    except (PySparkException, Py4JJavaError) as error:
+        raise RunFailed(
+            f"the lists of {lake.run_date} are published, but the catalog {database} could not be brought up to date: "
+            f"{str(error).strip().splitlines()[0]}; run again from publish when the metastore is there"
+        ) from error
     log.info("  in the catalog as %s: %s", database, ", ".join(table.name for table in tables))
     return [table.name for table in tables]
 

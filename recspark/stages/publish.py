@@ -14,7 +14,7 @@ from recspark.config import Settings
 from recspark.errors import HeldBack, RunFailed
 from recspark.evaluation.report import render
 from recspark.lake import Lake, Traffic
-from recspark.lake.catalog import register
+from recspark.lake.catalog import register, require_metastore
 from recspark.stages.candidates import read_deny_list, require_one_model
 from recspark.stages.guardrails import SCORED_BY, Found, Guardrails, compared, scored_by
 from recspark.stages.list_checks import list_faults
@@ -79,9 +79,11 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Check the candidates, or the reranked lists if configured; write recommendations and the report.
 
     Raises PublishRefused if a check fails; HeldBack if the lists are too far from the last, unless the run is forced, which the
-    manifest then says; UserError if a table is missing. Metrics, comparisons, leakage, training log and rejects may
+    manifest then says; UserError if a table is missing, or there is no metastore for publish.catalog. Metrics, comparisons, leakage, training log and rejects may
     be missing: the report then goes without.
     """
+    if config.publish.catalog:
+        require_metastore(spark, config.publish.catalog)
     vectors = list_vectors(spark, lake, config)
     users, items = vectors.users, vectors.items
     require_one_model(items, users)
@@ -108,9 +110,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     guarded = {"against": against, **{d.name: d.value for d in found}, "breached": [d.name for d in breached]}
     about = {RETRIEVER_VERSION: version, SCORED_BY: scored_by(config), "guardrails": guarded}
     published = lake.write(made, RECOMMENDATIONS, **about)
+    report(spark, lake, config, published, version, [])
     if config.publish.catalog:
         register(spark, lake, config.publish.catalog)
-    report(spark, lake, config, published, version, [])
 
 
 def report(

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,13 +22,16 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import psutil
 
+from recspark.exits import WORKER_DAEMON
 from recspark.pipeline import STAGES
 from recspark.tables import TABLES
 from tests import nightly
+from tests.faults.disk import fill, make_room, may_mount, own_disk
 from tests.tiny_encoder import make_tiny_encoder
 
 DOCS = nightly.REPOSITORY / "docs"
 UNEQUAL_BY_NATURE = {"seconds"}
+DISK = "256m"  # size of the disk that can be full
 SILENCE = 20  # lost_timeout of the nights: seconds without a rank's sign of life
 BOUND = 240  # seconds from the fault to the end of the run; beyond is a hang
 OUTPUTS = [
@@ -90,7 +94,7 @@ def jvm_killed(night: Night) -> bool:
 
 
 def worker_killed(night: Night) -> bool:
-    workers = [p for p in night.children("pyspark.daemon") if not p.children()]
+    workers = [p for p in night.children(WORKER_DAEMON) if not p.children()]
     return end(workers, night.draw, signal.SIGKILL) is not None
 
 
@@ -126,6 +130,13 @@ def model_changed(night: Night) -> bool:
     return True
 
 
+def disk_full(night: Night) -> bool:
+    """The lake's disk, one of its own, has no byte left until the run has ended."""
+    fill(night.lake)
+    return True
+
+
+DISK_FULL = "lake's disk full"
 FAULTS: dict[str, Callable[[Night], bool]] = {
     "driver killed": driver_killed,
     "JVM killed (driver and executor)": jvm_killed,
@@ -136,6 +147,7 @@ FAULTS: dict[str, Callable[[Night], bool]] = {
     "driver told to end": driver_told_to_end,
     "table's file truncated": file_truncated,
     "model's byte changed": model_changed,
+    DISK_FULL: disk_full,
 }
 
 
@@ -171,6 +183,9 @@ class World:
         self.seconds = time.time() - began
         self.whole = {table: nightly.read(folder / "whole", table) for table in OUTPUTS}
 
+    def lake(self, number: int) -> Path:
+        return self.folder / f"lake-{number}"
+
     def start(self, lake: Path, log: Path) -> subprocess.Popen:
         command = nightly.recspark_command(
             "run", "--config", str(self.folder / "night.yaml"), "--run-date", nightly.DATE
@@ -194,7 +209,7 @@ class World:
 
 def disturbed(world: World, number: int, fault: str, draw: random.Random, moment: float) -> Outcome:
     """One night with the fault, and the one after it. moment: seconds; where the night was over by then, half of it in another."""
-    lake, log = world.folder / f"lake-{number}", world.folder / f"{number}.log"
+    lake, log = world.lake(number), world.folder / f"{number}.log"
     night, began = Night(world.start(lake, log), lake, draw), time.time()
     time.sleep(moment)
     struck = 0.0
@@ -207,7 +222,8 @@ def disturbed(world: World, number: int, fault: str, draw: random.Random, moment
         time.sleep(0 if struck else 0.02)
     if not struck:
         night.process.wait()
-        shutil.rmtree(lake)
+        for kept in lake.iterdir():
+            shutil.rmtree(kept)
         return disturbed(world, number, fault, draw, moment / 2)
     stage = stage_of(log)
     try:
@@ -216,6 +232,7 @@ def disturbed(world: World, number: int, fault: str, draw: random.Random, moment
         code = None
         night.process.kill()
     seconds = time.time() - struck
+    make_room(lake)
     again = world.folder / f"{number}-again.log"
     rerun = world.start(lake, again).wait(timeout=900)
     end_session(night.process.pid)
@@ -262,13 +279,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=42)
     given = parser.parse_args()
     draw, outcomes = random.Random(given.seed), []
-    kinds = [list(FAULTS)[n % len(FAULTS)] for n in range(given.runs)]
-    draw.shuffle(kinds)
     with TemporaryDirectory(prefix="recspark-chaos-") as folder:
+        possible = list(FAULTS)
+        if not may_mount(Path(folder)):
+            possible.remove(DISK_FULL)
+            print(f"left out: {DISK_FULL}: nothing may be mounted here", flush=True)
+        kinds = [possible[n % len(possible)] for n in range(given.runs)]
+        draw.shuffle(kinds)
         world = World(Path(folder))
         print(f"an undisturbed night takes {world.seconds:.0f} s", flush=True)
         for number, fault in enumerate(kinds, 1):
-            outcomes.append(disturbed(world, number, fault, draw, draw.uniform(0.05, 0.9) * world.seconds))
+            moment = draw.uniform(0.05, 0.9) * world.seconds
+            with own_disk(world.lake(number), DISK) if fault == DISK_FULL else nullcontext():
+                outcomes.append(disturbed(world, number, fault, draw, moment))
             print(f"{number}/{given.runs} {outcomes[-1]}", flush=True)
     good = sum(o.identical_after_rerun and o.exit_code is not None for o in outcomes)
     print(table(outcomes) + f"{good} of {len(outcomes)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.stages import publish
 from recspark.stages.list_checks import list_faults
@@ -53,6 +54,15 @@ def test_reranked_lists_are_published_with_both_scores_and_checked_by_the_retrie
     write(lake, RERANKED, [(*row[:4], row[4] + 0.5, row[5]) for row in found])  # of vectors that are no more
     with pytest.raises(PublishRefused, match="the score is not the product of the two vectors: 9 rows"):
         publish.run(spark, lake, settings)
+
+
+def test_a_catalog_that_would_end_with_the_session_is_refused_before_anything_is_published(spark, lake):
+    lake.fs.delete_dir(lake.table_path(RECOMMENDATIONS))
+    with pytest.raises(
+        UserError, match=r"publish.catalog is recspark, but the session's catalog is in memory .*jobs/sql"
+    ):
+        publish.run(spark, lake, deployment(lake, "publish.catalog=recspark"))
+    assert not lake.has(RECOMMENDATIONS)
 
 
 def test_refused_lists_leave_what_was_published(spark, lake):

@@ -1,0 +1,23 @@
+"""The session, as its Python workers see it."""
+
+import zipimport
+from collections.abc import Iterable, Iterator
+
+from pyspark.sql import SparkSession
+
+
+def test_a_worker_comes_from_our_daemon_and_reads_no_zip_file_anew_before_a_task(spark: SparkSession):
+    def look(_: Iterable[int]) -> Iterator[tuple[str, bool, int]]:
+        import importlib
+        import sys
+
+        daemon = sys.modules["__main__"].__spec__
+        finders = [f for f in sys.path_importer_cache.values() if isinstance(f, zipimport.zipimporter)]
+        before = [id(f._files) for f in finders]
+        importlib.invalidate_caches()
+        yield daemon.name if daemon else "", before == [id(f._files) for f in finders], len(finders)
+
+    ((daemon, kept, zips),) = spark.sparkContext.parallelize([1], 1).mapPartitions(look).collect()
+    assert kept
+    assert zips > 0
+    assert daemon == "recspark.worker_daemon"
