@@ -13,8 +13,9 @@ WITH_JAVA := sh tools/java.sh
 PACKAGES := .venv/.packages
 HOROVOD := .venv/.horovod
 READY := .venv/.ready
+PEERS := .venv-peers/.ready
 
-.PHONY: help setup preflight data demo airflow-demo chaos week package cluster-demo test bench bench-topk bench-encode bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight data demo airflow-demo chaos week package cluster-demo test bench bench-topk bench-encode bench-factorize bench-evaluate bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,7 +45,7 @@ cluster-demo: package ## a Spark cluster on this machine, and the demo's night o
 week: setup ## seven nights on a log that arrives by the day, one of them killed, beside a lake without them; about 10 minutes
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.week $(ARGS)
 
-bench: bench-topk bench-encode ## the same work by ours and by peers; about 20 minutes; make bench ARGS=--quick only sees that all runs and agrees
+bench: bench-topk bench-encode bench-factorize bench-evaluate ## the same work by ours and by peers; about an hour; make bench ARGS=--quick only sees that all runs and agrees
 	@$(BIN)/python benchmarks/table.py
 
 bench-topk: setup ## every user's best items: Spark's ALS, FAISS
@@ -52,6 +53,13 @@ bench-topk: setup ## every user's best items: Spark's ALS, FAISS
 
 bench-encode: setup ## texts to vectors: sentence-transformers, Spark's predict_batch_udf; RECSPARK_DATASETS names the data sets
 	$(WITH_JAVA) $(BIN)/python benchmarks/encode.py $(ARGS)
+
+bench-factorize: setup ## implicit factors: Spark's ALS, implicit
+	$(WITH_JAVA) $(BIN)/python benchmarks/factorize.py $(ARGS)
+
+bench-evaluate: setup ## lists judged: recommenders, RePlay, ranx; what cannot be installed is left out
+	@[ $(PEERS) -nt benchmarks/peers.txt ] || $(BIN)/python tools/make_peers.py || echo "bench-evaluate: goes on without"
+	$(WITH_JAVA) $(BIN)/python benchmarks/evaluate.py $(ARGS)
 
 bench-prefix: setup ## how much faster an epoch is with the frozen layers' states kept; about 3 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/prefix.py
@@ -72,7 +80,7 @@ lock: ## resolve requirements.in anew into requirements.lock
 	@$(PYTHON) tools/make_lock.py
 
 clean: ## remove what set-up and tools made in this folder; the lake and the machine's Horovod cache stay
-	rm -rf .venv .venv-airflow .airflow-demo .cluster-demo .data build dist recspark.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .venv-airflow .airflow-demo .cluster-demo .data build dist recspark.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf spark-warehouse metastore_db derby.log
 	find recspark jobs tests tools -name __pycache__ -prune -exec rm -rf {} +
 

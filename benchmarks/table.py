@@ -6,7 +6,13 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-TITLES = {"topk": "Exact lists", "encode": "Texts to vectors", "prefix": "Epochs with the frozen layers' states kept"}
+TITLES = {
+    "topk": "Exact lists",
+    "encode": "Texts to vectors",
+    "factorize": "Implicit factors",
+    "evaluate": "Lists judged",
+    "prefix": "Epochs with the frozen layers' states kept",
+}
 INTRODUCTION = """# Speed, beside what one would otherwise use
 
 Written by `make bench` (`benchmarks/`), which anybody can run; `make bench ARGS=--quick` sees in a minute that all sides run and agree. Both sides of a line

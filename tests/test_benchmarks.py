@@ -112,13 +112,13 @@ def test_a_text_of_ten_tokens_takes_213_million_operations_in_minilm():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["topk", "encode"])
-def test_both_sides_still_run_and_agree(name: str):
+@pytest.mark.parametrize(("name", "lines"), [("topk", 4), ("encode", 4), ("factorize", 2), ("evaluate", 1)])
+def test_both_sides_still_run_and_agree(name: str, lines: int):
     results = {path: path.read_bytes() for path in harness.RESULTS.iterdir()}
     env = {key: value for key, value in os.environ.items() if key != "RECSPARK_DATASETS"}
     command = [sys.executable, BENCHMARKS / f"{name}.py", "--quick"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=env)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("| – | yes |") == 4
-    assert ("left out: amazon-office" in ran.stdout) == (name == "encode")
+    assert ran.stdout.count("| – | yes |") >= lines
+    assert ("left out: amazon" in ran.stdout) == (name in ("encode", "factorize"))
     assert results == {path: path.read_bytes() for path in harness.RESULTS.iterdir()}

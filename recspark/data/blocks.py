@@ -31,13 +31,14 @@ class Side:
 
     index: block, local (position in the block, in the order of the ids), id, exposure. packed: block, rows, exposure, indptr,
     source_block, source_local, weights: a block's rows and their interactions. routes: source_block, block, locals: which vectors of a
-    source block go to which block of this side.
+    source block go to which block of this side. blocks: how many of this side there can be, as of the other.
     """
 
     index: DataFrame
     packed: DataFrame
     routes: DataFrame
     rows: int
+    blocks: int
 
 
 class Links:
@@ -48,7 +49,7 @@ class Links:
     """
 
     def __init__(self, pairs: DataFrame, items: DataFrame, blocks: int, scratch: str, users: DataFrame | None = None):
-        self.scratch = scratch
+        self.blocks, self.scratch = blocks, scratch
         named = pairs.select("user_id").distinct() if users is None else users
         users = index_ids(named.select(F.col("user_id").alias("id")), blocks)
         self.user_index = keep(users, f"{scratch}/user_index")
@@ -62,12 +63,12 @@ class Links:
     @cached_property
     def users(self) -> Side:
         """Rows are users, columns items."""
-        return build_side(self.located, "user", "item", self.user_index, f"{self.scratch}/users")
+        return build_side(self.located, "user", "item", self.user_index, self.blocks, f"{self.scratch}/users")
 
     @cached_property
     def items(self) -> Side:
         """Rows are items, columns users."""
-        return build_side(self.located, "item", "user", self.item_index, f"{self.scratch}/items")
+        return build_side(self.located, "item", "user", self.item_index, self.blocks, f"{self.scratch}/items")
 
 
 def index_ids(ids: DataFrame, blocks: int) -> DataFrame:
@@ -86,7 +87,7 @@ def prefixed(index: DataFrame, side: str) -> DataFrame:
     )
 
 
-def build_side(located: DataFrame, rows: str, columns: str, index: DataFrame, scratch: str) -> Side:
+def build_side(located: DataFrame, rows: str, columns: str, index: DataFrame, blocks: int, scratch: str) -> Side:
     """Pack the located pairs by blocks of one side, and list the routes that bring it the other side's vectors."""
     links = located.select(
         F.col(f"{rows}_block").alias("block"),
@@ -108,7 +109,7 @@ def build_side(located: DataFrame, rows: str, columns: str, index: DataFrame, sc
         )
     )
     routes = links.groupBy("source_block", "block").agg(F.sort_array(F.collect_set("source_local")).alias("locals"))
-    return Side(index, keep(packed, f"{scratch}/packed"), keep(routes, f"{scratch}/routes"), index.count())
+    return Side(index, keep(packed, f"{scratch}/packed"), keep(routes, f"{scratch}/routes"), index.count(), blocks)
 
 
 def pack_block(sizes: pd.DataFrame, links: pd.DataFrame) -> pd.DataFrame:
@@ -231,10 +232,10 @@ def from_blocks(factors: DataFrame, index: DataFrame, id_column: str, size: int)
     return rows.withColumnRenamed("id", id_column)
 
 
-def sum_matrices(frame: DataFrame, column: str, fan_in: int = FAN_IN) -> NDArray[np.float64]:
+def sum_matrices(frame: DataFrame, column: str, blocks: int, fan_in: int = FAN_IN) -> NDArray[np.float64]:
     """Sum of a binary column of float64 matrices over the blocks, flat: by a tree, each node in the order of the blocks.
 
-    Of no block it has no number.
+    blocks: numbered from 0, how many there can be; of none that is there, the sum has no number.
     """
 
     def add(piece: pd.DataFrame) -> pd.DataFrame:
@@ -242,17 +243,12 @@ def sum_matrices(frame: DataFrame, column: str, fan_in: int = FAN_IN) -> NDArray
         return pd.DataFrame({"block": piece.parent[:1], "total": [np.asarray(total).tobytes()]})
 
     level = frame.select("block", F.col(column).alias("total"))
-    last = level.agg(F.max("block")).first()
-    assert last is not None  # an aggregate without groups has one row
-    if last[0] is None:
-        return np.empty(0)
-    count = int(last[0]) + 1
-    while count > fan_in:
+    while blocks > fan_in:
         parents = level.withColumn("parent", F.floor(F.col("block") / fan_in).cast("int"))
         level = parents.groupBy("parent").applyInPandas(add, "block int, total binary")
-        count = -(-count // fan_in)
+        blocks = -(-blocks // fan_in)
     parts = sorted(level.collect(), key=lambda r: r.block)
-    return np.sum([np.frombuffer(p.total, np.float64) for p in parts], axis=0)
+    return np.sum([np.frombuffer(p.total, np.float64) for p in parts], axis=0) if parts else np.empty(0)
 
 
 def row_counts(indptr: bytes) -> NDArray[np.int64]:
@@ -269,4 +265,4 @@ def gram_bytes(matrix: Floats, weights: Floats | None = None) -> bytes:
 def keep(frame: DataFrame, path: str) -> DataFrame:
     """Write to the scratch folder and read back: cuts the lineage, and no executor's loss can undo it."""
     frame.write.mode("overwrite").parquet(path)
-    return frame.sparkSession.read.parquet(path)
+    return frame.sparkSession.read.schema(frame.schema).parquet(path)

@@ -55,7 +55,7 @@ def centred(vectors: DataFrame, side: Side, id_column: str, scratch: str) -> Fea
     missing = F.array_repeat(F.lit(float("nan")).cast("float"), size)
     filled = everyone.select(id_column, F.coalesce("vector", missing).alias("vector"))
     raw = keep(to_blocks(filled, side.index, id_column), scratch)
-    sums = sum_matrices(map_blocks(raw, lambda row: moments(unpack(row.matrix, size))), "matrix")
+    sums = sum_matrices(map_blocks(raw, lambda row: moments(unpack(row.matrix, size))), "matrix", side.blocks)
     rows = max(sums[0], 1.0)
     centre = sums[2:] / rows
     square = sums[1] / rows - centre @ centre

@@ -25,13 +25,13 @@ class RidgePrior:
     centre: NDArray[np.float64]
     gram: NDArray[np.float64]
     penalty: float
+    block_count: int
 
     @classmethod
     def of(cls, raw: DataFrame, side: Side, hidden: int, weigh: Weigh, penalty: float, scratch: str) -> "RidgePrior":
         """From blocks of `hidden` features for every row of the side."""
-        total = sum_matrices(
-            map_blocks(raw, lambda row: unpack(row.matrix, hidden).astype(np.float64).sum(0).tobytes()), "matrix"
-        )
+        column_sums = map_blocks(raw, lambda row: unpack(row.matrix, hidden).astype(np.float64).sum(0).tobytes())
+        total = sum_matrices(column_sums, "matrix", side.blocks)
         centre = total / side.rows
 
         def feature(row) -> bytes:  # type: ignore[no-untyped-def]
@@ -49,12 +49,11 @@ class RidgePrior:
             weights = np.frombuffer(row.weights, np.float64)
             return np.array([weights.sum(), (weights > 0).sum()]).tobytes()
 
-        weight_sum, met = sum_matrices(map_blocks(features, sums), "matrix")
+        weight_sum, met = sum_matrices(map_blocks(features, sums), "matrix", side.blocks)
         # (EᵀΛE / m + ridge I)⁻¹ EᵀΛQ / m with m the mean Λ: the same as scaling the ridge by m.
-        gram = sum_matrices(
-            map_blocks(features, lambda row: cross(row.matrix, row.matrix, row.weights, hidden + 1)), "matrix"
-        )
-        return cls(features, centre, gram.reshape(hidden + 1, hidden + 1), penalty * weight_sum / met)
+        squares = map_blocks(features, lambda row: cross(row.matrix, row.matrix, row.weights, hidden + 1))
+        gram = sum_matrices(squares, "matrix", side.blocks).reshape(hidden + 1, hidden + 1)
+        return cls(features, centre, gram, penalty * weight_sum / met, side.blocks)
 
     @property
     def size(self) -> int:
@@ -65,7 +64,7 @@ class RidgePrior:
         size = self.size
         joined = self.features.join(blocks.select("block", F.col("matrix").alias("factors")), "block")
         crossed = map_blocks(joined, lambda row: cross(row.matrix, row.factors, row.weights, size))
-        return self.solve(sum_matrices(crossed, "matrix"))
+        return self.solve(sum_matrices(crossed, "matrix", self.block_count))
 
     def solve(self, crossed: NDArray[np.float64]) -> NDArray[np.float64]:
         """(H + 1, k): the map, from EᵀΛV, flat or not."""

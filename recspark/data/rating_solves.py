@@ -77,7 +77,7 @@ def rating_prior(blocks: DataFrame, side: Side, size: int, ridge: float, scratch
 
 def next_map(prior: RidgePrior | None, solved: DataFrame) -> NDArray[np.float64] | None:
     """The map that best gives the rows that `solve_side` made."""
-    return prior.solve(sum_matrices(solved, "crossed")) if prior else None
+    return prior.solve(sum_matrices(solved, "crossed", prior.block_count)) if prior else None
 
 
 def solve_side(

@@ -70,15 +70,15 @@ def solve_side(
     return map_rows(side, factors, solve, SOLVED, size, prior)
 
 
-def gram_of(factors: DataFrame, size: int) -> NDArray[np.float64]:
-    """(size, size) sum of a `gram` column over blocks: Σ s v vᵀ, s the exposure."""
-    return sum_matrices(factors, "gram").reshape(size, size)
+def gram_of(factors: DataFrame, size: int, blocks: int) -> NDArray[np.float64]:
+    """(size, size) sum of a `gram` column over so many blocks: Σ s v vᵀ, s the exposure."""
+    return sum_matrices(factors, "gram", blocks).reshape(size, size)
 
 
-def gram_of_blocks(factors: DataFrame, size: int) -> NDArray[np.float64]:
-    """(size, size) Gram matrix of all rows of factor blocks; zeros where there is no block."""
+def gram_of_blocks(factors: DataFrame, size: int, blocks: int) -> NDArray[np.float64]:
+    """(size, size) Gram matrix of all rows of so many factor blocks; zeros where there is none."""
     grams = map_blocks(factors, lambda row: gram_bytes(unpack(row.matrix, size)))
-    total = sum_matrices(grams, "matrix")
+    total = sum_matrices(grams, "matrix", blocks)
     return total.reshape(size, size) if total.size else np.zeros((size, size))
 
 
@@ -89,7 +89,7 @@ def exposed(side: Side) -> float:
         exposure = np.frombuffer(row.exposure, np.float32).astype(np.float64)
         return exposure[row_counts(row.indptr) > 0].sum().tobytes()
 
-    return float(sum_matrices(map_blocks(side.packed, total), "matrix")[0])
+    return float(sum_matrices(map_blocks(side.packed, total), "matrix", side.blocks)[0])
 
 
 def row_counts_of(side: Side) -> DataFrame:
@@ -147,7 +147,7 @@ class Folding:
         met = item_vectors.where("interactions > 0")
         root = F.transform("vector", lambda value: value * F.sqrt("exposure"))
         met_index = links.item_index.join(met.select(F.col("item_id").alias("id")), "id", "left_semi")
-        gram = gram_of_blocks(to_blocks(met.withColumn("vector", root), met_index, "item_id"), size)
+        gram = gram_of_blocks(to_blocks(met.withColumn("vector", root), met_index, "item_id"), size, links.blocks)
         others = met.agg(F.coalesce(exact_sum("exposure"), F.lit(0.0)).alias("others")).first()
         assert others is not None  # an aggregate without groups has one row
         solved = solve_side(links.users, item_blocks, gram, others["others"], self.settings)

@@ -161,7 +161,7 @@ class Lake(Files):
         self.write_json(f"{staged}/{MANIFEST}", self._new_manifest(table.name, rows, began, **about))
         self.publish(staged, self._partition(table.name))
         self.traffic.append(Traffic("write", table.name, rows, self.table_path(table), fingerprint))
-        return check(df.sparkSession.read.parquet(self.table_path(table)), table)
+        return check(df.sparkSession.read.schema(written.schema).parquet(self.table_path(table)), table)
 
     def manifest(self, table: Table, run_date: datetime.date | None = None) -> dict[str, Any]:
         """The manifest of a table's run date.

@@ -148,7 +148,7 @@ def correct_items(
     links = Links(pairs, shares, config.embed.blocks, scratch)
     users = keep(to_blocks(factors, links.user_index, "user_id"), f"{scratch}/user_blocks")
     prior_blocks = keep(to_blocks(priors, links.item_index, "item_id", "prior"), f"{scratch}/prior_blocks")
-    gram = solves.gram_of_blocks(users, settings.embedding_size)
+    gram = solves.gram_of_blocks(users, settings.embedding_size, links.blocks)
     solved = solves.solve_side(links.items, users, gram, links.user_index.count(), settings, prior_blocks)
     rows = from_blocks(solved, links.item_index, "item_id", settings.embedding_size)
     counts = solves.row_counts_of(links.items).withColumnRenamed("id", "item_id")

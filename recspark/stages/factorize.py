@@ -79,15 +79,15 @@ def iterate(
     size, met = settings.embedding_size, solves.exposed(links.items)
     item_blocks = keep(solves.random_start(links.items, seed, size), f"{scratch}/items-0")
     for iteration in range(1, settings.iterations + 1):
-        gram = solves.gram_of(item_blocks, size)
+        gram = solves.gram_of(item_blocks, size, links.blocks)
         user_blocks = keep(
             solves.solve_side(links.users, item_blocks, gram, met, settings), f"{scratch}/users-{iteration}"
         )
-        gram = solves.gram_of(user_blocks, size)
+        gram = solves.gram_of(user_blocks, size, links.blocks)
         priors = prior.blocks(prior.fit(item_blocks)) if prior is not None and iteration > 1 else None
         solved = solves.solve_side(links.items, user_blocks, gram, links.users.rows, settings, priors)
         item_blocks = keep(solved, f"{scratch}/items-{iteration}")
-    gram = solves.gram_of(item_blocks, size)
+    gram = solves.gram_of(item_blocks, size, links.blocks)
     return keep(solves.solve_side(links.users, item_blocks, gram, met, settings), f"{scratch}/users-last"), item_blocks
 
 
@@ -136,7 +136,7 @@ def write_outputs(
     lake.write(items, ITEM_FACTORS, **one_run)
     with TemporaryDirectory() as folder:
         weight, bias = text_map[:-1].T, text_map[-1] - prior.centre @ text_map[:-1]  # the centring folded into the bias
-        tensors = {"weight": weight, "bias": bias, "user_gram": solves.gram_of(user_blocks, size)}
+        tensors = {"weight": weight, "bias": bias, "user_gram": solves.gram_of(user_blocks, size, links.blocks)}
         save_file({n: np.ascontiguousarray(t, np.float64) for n, t in tensors.items()}, f"{folder}/factors.safetensors")
         (Path(folder) / "settings.json").write_text(
             FactorSettings(**settings.model_dump(include=set(FactorSettings.model_fields))).model_dump_json(indent=2)

@@ -47,7 +47,8 @@ def test_a_tree_of_sums_is_the_sum(spark: SparkSession, fan_in: int):
     frame = spark.createDataFrame(
         [(b, bytearray(row.tobytes())) for b, row in enumerate(numbers)], "block int, matrix binary"
     )
-    np.testing.assert_allclose(sum_matrices(frame, "matrix", fan_in), numbers.sum(0))
+    np.testing.assert_allclose(sum_matrices(frame, "matrix", 30, fan_in), numbers.sum(0))
+    assert sum_matrices(frame.limit(0), "matrix", 30, fan_in).size == 0
 
 
 def test_blocks_and_rows_are_each_others_inverse(spark: SparkSession, tmp_path):

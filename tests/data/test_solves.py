@@ -64,7 +64,7 @@ def test_item_solve_weighs_the_unobserved_by_exposure_and_keeps_the_unmet_out_of
     links = Links(spark.createDataFrame(pairs), items, 3, str(tmp_path))
     user_blocks = to_blocks(spark.createDataFrame(users), links.user_index, "id")
     known = to_blocks(spark.createDataFrame(priors), links.item_index, "id")
-    gram = solves.gram_of_blocks(user_blocks, K)
+    gram = solves.gram_of_blocks(user_blocks, K, 3)
     solved = keep(solves.solve_side(links.items, user_blocks, gram, 6, SETTINGS, known), str(tmp_path / "solved"))
     rows = {r.item_id: r.vector for r in from_blocks(solved, links.item_index, "item_id", K).collect()}
     np.testing.assert_allclose(rows[4], priors.vector[4], atol=1e-6)
@@ -76,7 +76,7 @@ def test_item_solve_weighs_the_unobserved_by_exposure_and_keeps_the_unmet_out_of
         expected = np.linalg.solve(left, mine @ source + lam * np.array(priors.vector[item]))
         np.testing.assert_allclose(rows[item], expected, atol=1e-5)
     met = np.array([rows[i] for i in range(4)])
-    np.testing.assert_allclose(solves.gram_of(solved, K), (met.T * exposure[:4]) @ met, atol=1e-5)
+    np.testing.assert_allclose(solves.gram_of(solved, K, 3), (met.T * exposure[:4]) @ met, atol=1e-5)
     assert solves.exposed(links.items) == 2.5
 
 
