@@ -223,10 +223,12 @@ def arguments(description: str | None) -> argparse.Namespace:
     return given
 
 
-def tell(name: str, lines: Sequence[Line], left_out: Sequence[str], rates: Sequence[float], quick: bool) -> None:
+def tell(
+    name: str, lines: Sequence[Line], left_out: Sequence[str], rates: Sequence[float], quick: bool, **more: Any
+) -> None:
     """Print the table; keep it in results/NAME.json unless quick. Ends with status 1 if two sides' answers differ.
 
-    rates: of the matrix product, GFLOP/s. left_out: what was not measured, and why.
+    rates: of the matrix product, GFLOP/s. left_out: what was not measured, and why. more: kept beside.
     """
     print(f"\nmatrix product, fp32, {CORES} cores: {statistics.median(rates):.0f} GFLOP/s\n")
     print("| what | ours | peer | ratio | goal | reached | same answer | ours, peak MiB | peer, peak MiB |")
@@ -238,7 +240,7 @@ def tell(name: str, lines: Sequence[Line], left_out: Sequence[str], rates: Seque
     if not quick:
         RESULTS.mkdir(parents=True, exist_ok=True)
         kept = RESULTS / f"{name}.json"
-        kept.write_text(json.dumps(result(lines, left_out, rates), indent=2) + "\n")
+        kept.write_text(json.dumps(result(lines, left_out, rates) | more, indent=2) + "\n")
         print(f"written: {kept}")
     if wrong := [line.what for line in lines if not line.same_answer]:
         raise SystemExit(f"the two sides' answers differ: {'; '.join(wrong)}")

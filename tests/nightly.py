@@ -69,11 +69,13 @@ def write_config(path: Path, settings: dict[str, Any]) -> Path:
     return path
 
 
+SHORT_LIVED_JVM = "-XX:TieredStopAtLevel=1"  # as in conftest
 SECRET_NAME, SECRET = "RECSPARK_PLANTED_SECRET", "hunter2-of-the-planted-kind"
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", SECRET_NAME: SECRET}
+    own = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", SECRET_NAME: SECRET}
+    return {"JDK_JAVA_OPTIONS": SHORT_LIVED_JVM, **os.environ, **own}
 
 
 def recspark_command(*arguments: str) -> list[str]:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -173,6 +174,7 @@ class World:
         nightly.sample_movielens(folder, users=60, least=6)
         encoder = make_tiny_encoder(folder / "encoder", layers=2)
         changes = {"finetune.epochs": 6, "finetune.patience": 9, "finetune.lost_timeout": SILENCE}
+        changes |= {"factorize.iterations": 2}
         changes |= {"evaluate.baselines": [{"kind": "popularity"}], "evaluate.new_users": []}
         settings = nightly.small_night(folder, Path("lake"), encoder, **changes)
         settings["lake"] = "${CHAOS_LAKE}"
@@ -277,8 +279,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--at-once", type=int, default=1, help="nights side by side; two cores have room for two")
     given = parser.parse_args()
-    draw, outcomes = random.Random(given.seed), []
+    draw = random.Random(given.seed)
     with TemporaryDirectory(prefix="recspark-chaos-") as folder:
         possible = list(FAULTS)
         if not may_mount(Path(folder)):
@@ -286,13 +289,20 @@ def main() -> int:
             print(f"left out: {DISK_FULL}: nothing may be mounted here", flush=True)
         kinds = [possible[n % len(possible)] for n in range(given.runs)]
         draw.shuffle(kinds)
+        moments = [draw.uniform(0.05, 0.9) for _ in kinds]
         world = World(Path(folder))
         print(f"an undisturbed night takes {world.seconds:.0f} s", flush=True)
-        for number, fault in enumerate(kinds, 1):
-            moment = draw.uniform(0.05, 0.9) * world.seconds
+
+        def one(number: int) -> Outcome:
+            fault, moment = kinds[number], moments[number] * world.seconds
             with own_disk(world.lake(number), DISK) if fault == DISK_FULL else nullcontext():
-                outcomes.append(disturbed(world, number, fault, draw, moment))
-            print(f"{number}/{given.runs} {outcomes[-1]}", flush=True)
+                outcome = disturbed(world, number, fault, random.Random(f"{given.seed} {number}"), moment)
+            shutil.rmtree(world.lake(number), ignore_errors=True)
+            print(f"{number + 1}/{given.runs} {outcome}", flush=True)
+            return outcome
+
+        with ThreadPoolExecutor(given.at_once) as pool:
+            outcomes = list(pool.map(one, range(given.runs)))
     good = sum(o.identical_after_rerun and o.exit_code is not None for o in outcomes)
     print(table(outcomes) + f"{good} of {len(outcomes)}")
     if given.runs >= 20:
