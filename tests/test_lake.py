@@ -1,5 +1,7 @@
 import datetime
 import json
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from pyspark.sql import SparkSession
 from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.lake.checks import row_hash
+from recspark.lake.files import LISTING_SECONDS, REPLACED
 from recspark.lake.folders import exchange, folder_hash
 from recspark.tables import CANDIDATES, TRAINING_LOG, USER_VECTORS
 
@@ -172,6 +175,25 @@ def test_a_reader_during_fifty_publications_sees_whole_tables_of_one_version(lak
         publications.result()
     assert seen == sorted(seen)
     assert len(set(seen)) > 5
+
+
+def test_a_folder_stays_for_who_is_listing_it_and_goes_when_nobody_can_be(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    def publish(name: str) -> None:
+        (staged := Path(lake.path(f"_scratch/{name}"))).mkdir(parents=True)
+        (staged / name).touch()
+        lake.publish(f"_scratch/{name}", "recommendations/run_date=2026-01-02")
+
+    publish("first")
+    listing = os.open(lake.path("recommendations/run_date=2026-01-02"), os.O_RDONLY)
+    publish("second")
+    assert os.listdir(listing) == ["first"]  # noqa: PTH208 - of the folder itself, wherever it is by now
+    os.close(listing)
+    (replaced,) = lake.names(REPLACED)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
+    publish("third")
+    assert replaced not in lake.names(REPLACED)
+    assert len(lake.names(REPLACED)) == 1  # the second
 
 
 def test_stage_records_come_back_by_stage(lake: Lake):

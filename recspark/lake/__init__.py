@@ -4,6 +4,7 @@
     <root>/<table>/run_date=2026-11-24/_manifest.json     rows, schema, settings, inputs, code version, seconds
     <root>/models/<name>/version=2026-11-24-1a2b3c4d/     a model's folder, with a manifest of the same kind; it stays (registry.py)
     <root>/_scratch/run_date=2026-11-24/<name>/           work in progress: staging, checkpoints; nobody reads it
+    <root>/_scratch/replaced/                             what was published before, for those who are still listing it; goes by itself
     <root>/_locks/run_date=2026-11-24.json                which run writes the date now (lock.py)
 
 The root is a local folder or a URI that pyarrow knows (hdfs://, s3://, gs://). On object stores a rename is not atomic;

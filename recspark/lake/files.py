@@ -1,7 +1,9 @@
 """Files of a lake by their paths below its root, on any file system that pyarrow knows; each appears whole or not at all."""
 
 import json
+import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,9 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from recspark.lake.folders import exchange
+
+REPLACED = "_scratch/replaced"
+LISTING_SECONDS = 600  # so long may somebody be busy with listing a folder that was replaced meanwhile
 
 
 @dataclass
@@ -63,16 +68,28 @@ class Files:
         pafs.copy_files(str(Path(folder).absolute()), base, destination_filesystem=fs)
 
     def publish(self, staged: str, final: str) -> None:
-        """Put a staged folder in its place by one rename; what stood there before goes."""
+        """Put a staged folder in its place by one rename; what stood there before goes, on a local file system some minutes later.
+
+        Somebody who is listing the old folder, with its path already led elsewhere, would else see what is left of it as the whole.
+        """
         source, target = f"{self.base}/{staged}", f"{self.base}/{final}"
         self.fs.create_dir(target.rpartition("/")[0], recursive=True)
         if not self.exists(final):
             self.fs.move(source, target)
             return
+        self.fs.create_dir(f"{self.base}/{REPLACED}", recursive=True)
         if isinstance(self.fs, pafs.LocalFileSystem) and exchange(source, target):
-            self.delete(staged)
+            self.fs.move(source, f"{self.base}/{REPLACED}/{time.time():.0f}-{uuid.uuid4().hex}")
+            self.sweep()
             return
         old = f"{source}-old"
         self.fs.move(target, old)
         self.fs.move(source, target)
         self.fs.delete_dir(old)
+
+    def sweep(self) -> None:
+        """Remove what was replaced long enough ago."""
+        for name in self.names(REPLACED):
+            if int(name.partition("-")[0]) < time.time() - LISTING_SECONDS:
+                with suppress(OSError):  # another run sweeps too
+                    self.delete(f"{REPLACED}/{name}")
