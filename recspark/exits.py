@@ -81,6 +81,6 @@ def full_disk_in(error: BaseException) -> str:
     while seen is not None:
         for line in str(seen).splitlines():
             if os.strerror(errno.ENOSPC) in line:
-                return line.strip()
+                return line.strip().removeprefix("Caused by: ")
         seen = seen.__cause__ or seen.__context__
     return ""

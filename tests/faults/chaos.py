@@ -175,7 +175,6 @@ class World:
         encoder = make_tiny_encoder(folder / "encoder", layers=2)
         changes = {"finetune.epochs": 6, "finetune.patience": 9, "finetune.lost_timeout": SILENCE}
         changes |= {"factorize.iterations": 2}
-        changes |= {"evaluate.baselines": [{"kind": "popularity"}], "evaluate.new_users": []}
         settings = nightly.small_night(folder, Path("lake"), encoder, **changes)
         settings["lake"] = "${CHAOS_LAKE}"
         nightly.write_config(folder / "night.yaml", settings)

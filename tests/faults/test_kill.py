@@ -26,10 +26,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nightly.sample_movielens(folder, users=60, least=6)
     encoder = make_tiny_encoder(folder / "encoder", layers=2)
     changes = {"finetune.epochs": 4, "finetune.patience": 9}  # checkpoints enough to be killed between two
-    changes |= {
-        "evaluate.baselines": [{"kind": "popularity"}],
-        "evaluate.new_users": [],
-    }  # every stage runs twice or thrice
     settings = nightly.small_night(folder, Path("lake"), encoder, **changes)
     settings["lake"] = "${KILL_LAKE}"
     nightly.write_config(folder / "night.yaml", settings)

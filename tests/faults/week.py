@@ -58,7 +58,6 @@ class Week:
         settings["embed"] |= {"retriever": "newest", "retrain": {"days": SERVES}}
         # A hundred users' lists and metrics change much from day to day.
         settings["publish"] = {"guardrails": {"quality_lost": None, "lists_changed": None, "score_drift": None}}
-        settings["evaluate"] |= {"new_users": [], "baselines": [{"kind": "popularity"}]}
         self.config = nightly.write_config(folder / "night.yaml", settings)
 
     def night(self, lake: str, day: str, killed_in: str | None = None) -> None:
