@@ -15,7 +15,7 @@ HOROVOD := .venv/.horovod
 READY := .venv/.ready
 PEERS := .venv-peers/.ready
 
-.PHONY: help setup preflight data demo airflow-demo chaos week package cluster-demo test bench bench-topk bench-encode bench-factorize bench-evaluate bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight data demo airflow-demo chaos week package cluster-demo test bench bench-topk bench-encode bench-factorize bench-evaluate bench-night bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench-factorize: setup ## implicit factors: Spark's ALS, implicit
 bench-evaluate: setup ## lists judged: recommenders, RePlay, ranx; what cannot be installed is left out
 	@[ $(PEERS) -nt benchmarks/peers.txt ] || $(BIN)/python tools/make_peers.py || echo "bench-evaluate: goes on without"
 	$(WITH_JAVA) $(BIN)/python benchmarks/evaluate.py $(ARGS)
+
+bench-night: setup ## the demo by stage, beside last time; a second night beside the first; about 15 minutes
+	$(WITH_JAVA) $(BIN)/python benchmarks/night.py $(ARGS)
 
 bench-prefix: setup ## how much faster an epoch is with the frozen layers' states kept; about 3 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/prefix.py

@@ -11,6 +11,7 @@ TITLES = {
     "encode": "Texts to vectors",
     "factorize": "Implicit factors",
     "evaluate": "Lists judged",
+    "night": "The demo's night, and the one after it",
     "prefix": "Epochs with the frozen layers' states kept",
 }
 INTRODUCTION = """# Speed, beside what one would otherwise use
