@@ -85,12 +85,9 @@ def contender(name: str, side: Side, folder: Path) -> Contender:
 def write_world(folder: Path, size: Size) -> None:
     """lists: (user_id, rank, item_id, score), truth: (user_id, item_id), items: (item_id); numbers all, items being their positions."""
     rng = np.random.default_rng(42)
-    lists_UK = np.argsort(rng.random((size.users, size.listed * 2)), axis=1)[
-        :, : size.listed
-    ]  # of few items, none twice
-    lists_UK = (
-        lists_UK * (size.items // (size.listed * 2)) + rng.integers(size.items // (size.listed * 2))
-    ) % size.items
+    drawn_UK = np.argsort(rng.random((size.users, size.listed * 2)), axis=1)[:, : size.listed]  # no number twice
+    apart = size.items // (size.listed * 2)  # each stands for so many items, of which a user gets the same one
+    lists_UK = drawn_UK * apart + rng.integers(apart, size=(size.users, 1))
     counts = rng.integers(1, size.relevant + 1, size.users)
     owner = np.repeat(np.arange(size.users), counts)
     relevant = rng.integers(size.items, size=len(owner))

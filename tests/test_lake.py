@@ -178,22 +178,36 @@ def test_a_reader_during_fifty_publications_sees_whole_tables_of_one_version(lak
 
 
 def test_a_folder_stays_for_who_is_listing_it_and_goes_when_nobody_can_be(lake: Lake, monkeypatch: pytest.MonkeyPatch):
-    def publish(name: str) -> None:
+    def publish(name: str, date: str) -> None:
+        (staged := Path(lake.path(f"_scratch/{name}"))).mkdir(parents=True)
+        (staged / name).touch()
+        lake.publish(f"_scratch/{name}", f"recommendations/run_date={date}")
+
+    publish("first", "2026-01-02")
+    listing = os.open(lake.path("recommendations/run_date=2026-01-02"), os.O_RDONLY)
+    publish("second", "2026-01-02")
+    assert os.listdir(listing) == ["first"]  # noqa: PTH208 - of the folder itself, wherever it is by now
+    os.close(listing)
+    assert len(lake.names(REPLACED)) == 1
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
+    publish("third", "2026-01-03")  # a new date, which replaces nothing
+    assert not lake.names(REPLACED)
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_a_system_without_a_swap_sets_aside_what_was_there_likewise(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, swaps: bool
+):
+    if not swaps:
+        monkeypatch.setattr("recspark.lake.files.exchange", lambda one, other: False)
+    for name in ("first", "second"):
         (staged := Path(lake.path(f"_scratch/{name}"))).mkdir(parents=True)
         (staged / name).touch()
         lake.publish(f"_scratch/{name}", "recommendations/run_date=2026-01-02")
-
-    publish("first")
-    listing = os.open(lake.path("recommendations/run_date=2026-01-02"), os.O_RDONLY)
-    publish("second")
-    assert os.listdir(listing) == ["first"]  # noqa: PTH208 - of the folder itself, wherever it is by now
-    os.close(listing)
+    assert lake.names("recommendations/run_date=2026-01-02") == ["second"]
     (replaced,) = lake.names(REPLACED)
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
-    publish("third")
-    assert replaced not in lake.names(REPLACED)
-    assert len(lake.names(REPLACED)) == 1  # the second
+    assert lake.names(f"{REPLACED}/{replaced}") == ["first"]
 
 
 def test_stage_records_come_back_by_stage(lake: Lake):

@@ -68,28 +68,28 @@ class Files:
         pafs.copy_files(str(Path(folder).absolute()), base, destination_filesystem=fs)
 
     def publish(self, staged: str, final: str) -> None:
-        """Put a staged folder in its place by one rename; what stood there before goes, on a local file system some minutes later.
+        """Put a staged folder in its place by one rename; what stood there before goes some minutes later.
 
         Somebody who is listing the old folder, with its path already led elsewhere, would else see what is left of it as the whole.
         """
+        self.sweep()
         source, target = f"{self.base}/{staged}", f"{self.base}/{final}"
         self.fs.create_dir(target.rpartition("/")[0], recursive=True)
         if not self.exists(final):
             self.fs.move(source, target)
             return
         self.fs.create_dir(f"{self.base}/{REPLACED}", recursive=True)
+        aside = f"{self.base}/{REPLACED}/{time.time():.0f}-{uuid.uuid4().hex}"
         if isinstance(self.fs, pafs.LocalFileSystem) and exchange(source, target):
-            self.fs.move(source, f"{self.base}/{REPLACED}/{time.time():.0f}-{uuid.uuid4().hex}")
-            self.sweep()
-            return
-        old = f"{source}-old"
-        self.fs.move(target, old)
-        self.fs.move(source, target)
-        self.fs.delete_dir(old)
+            self.fs.move(source, aside)
+        else:
+            self.fs.move(target, aside)
+            self.fs.move(source, target)
 
     def sweep(self) -> None:
         """Remove what was replaced long enough ago."""
         for name in self.names(REPLACED):
-            if int(name.partition("-")[0]) < time.time() - LISTING_SECONDS:
+            since = name.partition("-")[0]
+            if since.isdigit() and int(since) < time.time() - LISTING_SECONDS:
                 with suppress(OSError):  # another run sweeps too
                     self.delete(f"{REPLACED}/{name}")
