@@ -6,8 +6,12 @@ on the driver before the JVM starts (local workers inherit it) and on executors 
 
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field
@@ -66,7 +70,23 @@ def build(settings: SparkSettings, app_name: str = "recspark") -> SparkSession:
     if "SPARK_CONF_DIR" not in os.environ and not given.contains("spark.driver.extraJavaOptions"):
         log_settings = Path(__file__).parent / "log4j2.properties"
         given.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={log_settings.as_uri()}")
-    return SparkSession.builder.config(conf=given).appName(app_name).getOrCreate()
+    # Spark's handler of SIGINT asks the JVM to cancel its jobs, which fails while the JVM is being asked for something else.
+    with signals_kept():
+        return SparkSession.builder.config(conf=given).appName(app_name).getOrCreate()
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """What SIGINT and SIGTERM do is afterwards what it was: for those who set handlers of their own, and leave them."""
+    if threading.current_thread() is not threading.main_thread():  # where they could not
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def task_threads(spark: SparkSession) -> int:

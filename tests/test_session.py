@@ -1,8 +1,12 @@
 """The session, as its Python workers see it."""
 
+import os
+import signal
+import threading
 import zipimport
 from collections.abc import Iterable, Iterator
 
+import pytest
 from pyspark.sql import SparkSession
 
 
@@ -21,3 +25,11 @@ def test_a_worker_comes_from_our_daemon_and_reads_no_zip_file_anew_before_a_task
     assert kept
     assert zips > 0
     assert daemon == "recspark.worker_daemon"
+
+
+def test_an_interrupt_while_the_jvm_is_asked_is_an_interrupt_and_spark_can_still_be_stopped(spark: SparkSession):
+    jvm = spark.sparkContext._jvm
+    threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        jvm.java.lang.Thread.sleep(60_000)
+    assert spark.range(10).count() == 10

@@ -1,15 +1,13 @@
 """Start the ranks, one function a launcher; each returns when its ranks have ended."""
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from pyspark.sql import SparkSession
 
+from recspark.session import signals_kept
 from recspark.training.launcher.ranks import HorovodRanks, LocalRanks, Ranks, TorchRanks
 from recspark.training.launcher.settings import LaunchSettings
 from recspark.training.status import Reporter
@@ -45,24 +43,11 @@ def rank_environment(settings: LaunchSettings) -> dict[str, str]:
     }
 
 
-@contextmanager
-def signals_kept() -> Iterator[None]:
-    """Horovod has signals end its ranks, and leaves that so: without this, nothing but SIGKILL would end the run afterwards."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def start_horovod(spark: SparkSession, settings: LaunchSettings, task: Task, status_folder: str, log_path: str) -> None:
     import horovod.spark
 
     environment = {**os.environ, **rank_environment(settings)}
+    # Horovod has signals end its ranks, and leaves that so: nothing but SIGKILL would end the run afterwards.
     with signals_kept(), Path(log_path).open("w") as log:
         horovod.spark.run(
             horovod_rank,
