@@ -15,7 +15,7 @@ HOROVOD := .venv/.horovod
 READY := .venv/.ready
 PEERS := .venv-peers/.ready
 
-.PHONY: help setup preflight data demo airflow-demo chaos week package cluster-demo test bench bench-topk bench-encode bench-factorize bench-evaluate bench-night bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight data demo airflow-demo chaos week package cluster-demo test bench bench-topk bench-ann bench-encode bench-factorize bench-evaluate bench-night bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,11 +45,14 @@ cluster-demo: package ## a Spark cluster on this machine, and the demo's night o
 week: setup ## seven nights on a log that arrives by the day, one of them killed, beside a lake without them; about 10 minutes
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.week $(ARGS)
 
-bench: bench-topk bench-encode bench-factorize bench-evaluate ## the same work by ours and by peers; about an hour; make bench ARGS=--quick only sees that all runs and agrees
+bench: bench-topk bench-ann bench-encode bench-factorize bench-evaluate ## the same work by ours and by peers; about an hour; make bench ARGS=--quick only sees that all runs and agrees
 	@$(BIN)/python benchmarks/table.py
 
 bench-topk: setup ## every user's best items: Spark's ALS, FAISS
 	$(WITH_JAVA) $(BIN)/python benchmarks/topk.py $(ARGS)
+
+bench-ann: setup ## lists by the index: the exact ones, FAISS's inverted file
+	$(WITH_JAVA) $(BIN)/python benchmarks/ann.py $(ARGS)
 
 bench-encode: setup ## texts to vectors: sentence-transformers, Spark's predict_batch_udf; RECSPARK_DATASETS names the data sets
 	$(WITH_JAVA) $(BIN)/python benchmarks/encode.py $(ARGS)

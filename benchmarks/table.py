@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TITLES = {
     "topk": "Exact lists",
+    "ann": "Lists by the index",
     "encode": "Texts to vectors",
     "factorize": "Implicit factors",
     "evaluate": "Lists judged",

@@ -2,7 +2,7 @@
 
 A stage is a module with `INPUTS` and `OUTPUTS` (names of tables and models), its `Config`, and `run(spark, lake, config)`,
 which reads inputs by name, computes, and writes outputs by name. `config` is the whole Deployment; a stage reads its own
-section, `encoder` and `seed`. A stage whose section is not there (pretrain, sequence, combine, ratings, rerank) is left out.
+section, `encoder` and `seed`. A stage whose section is not there (pretrain, sequence, combine, ratings, index, rerank) is left out.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from recspark.stages import (
     evaluate,
     factorize,
     finetune,
+    index,
     preprocess,
     pretrain,
     publish,
@@ -38,6 +39,7 @@ from recspark.stages.embed import EmbedConfig
 from recspark.stages.evaluate import EvaluateConfig
 from recspark.stages.factorize import FactorizeConfig
 from recspark.stages.finetune import FinetuneConfig
+from recspark.stages.index import IndexConfig
 from recspark.stages.preprocess import PreprocessConfig
 from recspark.stages.pretrain import PretrainConfig
 from recspark.stages.publish import PublishConfig
@@ -58,6 +60,7 @@ PIPELINE: Sequence[ModuleType] = (
     sequence,
     combine,
     ratings,
+    index,
     candidates,
     rerank,
     evaluate,
@@ -82,6 +85,7 @@ class Deployment(Settings):
     sequence: SequenceConfig | None = Field(None, description="left out: no model of what comes after what")
     combine: CombineConfig | None = Field(None, description="left out: the lists are made of embed's vectors")
     ratings: RatingsConfig | None = Field(None, description="left out: no ratings are predicted")
+    index: IndexConfig | None = Field(None, description="left out: the lists are exact")
     candidates: CandidatesConfig = CandidatesConfig()
     rerank: RerankConfig | None = Field(None, description="left out: the retriever's order is published")
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -132,6 +136,15 @@ class Deployment(Settings):
         if self.combine and self.rerank:
             raise ValueError(
                 "rerank learns from lists that it makes anew without the last events, and it cannot make those of combine: "
+                "leave out one of the two sections"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _index_is_of_short_vectors(self) -> "Deployment":
+        if self.index and self.combine:
+            raise ValueError(
+                "index: the vectors that combine makes are longer than the catalogue, which is small enough for exact lists then; "
                 "leave out one of the two sections"
             )
         return self

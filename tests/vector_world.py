@@ -32,6 +32,7 @@ def settings(candidates: CandidatesConfig, evaluate: EvaluateConfig | None = Non
         candidates=candidates,
         sequence=None,
         combine=None,
+        index=None,
         rerank=None,
         evaluate=evaluate,
         ratings=None,

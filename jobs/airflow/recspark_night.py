@@ -22,12 +22,13 @@ NIGHT = (
     "sequence",
     "combine",
     "ratings",
+    "index",
     "candidates",
     "rerank",
     "evaluate",
     "publish",
 )
-WHERE_CONFIGURED = ("pretrain", "sequence", "combine", "ratings", "rerank")  # only with a section of their own
+WHERE_CONFIGURED = ("pretrain", "sequence", "combine", "ratings", "index", "rerank")  # only with a section of their own
 TRAINING = ("pretrain", "factorize", "finetune")  # not where embed takes a version of the retriever that is there
 RANKS = ("pretrain", "finetune", "sequence", "rerank")  # may start ranks, which want a slot each while they learn
 TRAINED_HERE = (

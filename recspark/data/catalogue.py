@@ -10,7 +10,7 @@ arrays through the page cache. The driver streams the items once, a batch at a t
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
@@ -72,27 +72,39 @@ def write_catalogue(items: DataFrame, scratch: str) -> Catalogue:
     Raises UserError if there is no item, or a vector is not finite or not as long as the others.
     """
     folder = f"{scratch}/catalogue-{uuid.uuid4().hex}"  # never twice the same: machines keep copies by path
-    items.orderBy("item_id").write.parquet(f"{folder}/sorted")
-    fs, base = pafs.FileSystem.from_uri(folder)
-    count = sum(part.metadata.num_rows for part in sorted_parts(fs, base))
-    if not count:
-        raise UserError("the catalogue is empty: no item has a vector; see the rejects table and preprocess.items")
-
-    columns = [f for f in items.schema.fields if f.name != "item_id"]
+    count = 0
     with ExitStack() as stack:
-        streams = {f.name: stack.enter_context(fs.open_output_stream(f"{base}/{f.name}.npy")) for f in columns}
         positions = None
-        for start, batch in numbered_batches(fs, base):
-            for field in columns:
-                append_rows(streams[field.name], field, batch.column(field.name), start, count)
+        for start, batch in laid_out(items, ("item_id",), folder):
             place = pa.array(np.arange(start, start + len(batch), dtype=np.int32))
             table = pa.table({"item_id": batch.column("item_id"), "position": place})
             if positions is None:
+                fs, base = pafs.FileSystem.from_uri(folder)
                 positions = stack.enter_context(
                     pq.ParquetWriter(f"{base}/positions.parquet", table.schema, filesystem=fs)
                 )
             positions.write_table(table)
+            count = start + len(batch)
+    if not count:
+        raise UserError("the catalogue is empty: no item has a vector; see the rejects table and preprocess.items")
     return Catalogue(folder, count)
+
+
+def laid_out(frame: DataFrame, order: Sequence[str], folder: str) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Write each column but item_id as an array under the folder, rows in this order; (number of the first row, rows) on the way.
+
+    Raises UserError if a vector is not finite or not as long as the others.
+    """
+    frame.orderBy(*order).write.parquet(f"{folder}/sorted")
+    fs, base = pafs.FileSystem.from_uri(folder)
+    count = sum(part.metadata.num_rows for part in sorted_parts(fs, base))
+    columns = [f for f in frame.schema.fields if f.name != "item_id"]
+    with ExitStack() as stack:
+        streams = {f.name: stack.enter_context(fs.open_output_stream(f"{base}/{f.name}.npy")) for f in columns}
+        for start, batch in numbered_batches(fs, base):
+            for field in columns:
+                append_rows(streams[field.name], field, batch.column(field.name), start, count)
+            yield start, batch
 
 
 def sorted_parts(fs: pafs.FileSystem, base: str) -> Iterator[pq.ParquetFile]:

@@ -1,4 +1,4 @@
-"""candidates: the exact best items of every user by inner product, less what was seen and what is denied."""
+"""candidates: the best items of every user by inner product, less what was seen and what is denied: exact, or by the index where there is one."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -15,13 +15,22 @@ from recspark.lake import Lake
 from recspark.session import task_threads
 from recspark.stages.list_vectors import list_vectors
 from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend
+from recspark.stages.probed_lists import Search, lists_by_index, read_index
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
 from recspark.tables import CANDIDATES, INTERACTIONS, is_id_type
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
-INPUTS = ("interactions", "item_vectors", "user_vectors", "combined_item_vectors", "combined_user_vectors")
+INPUTS = (
+    "interactions",
+    "item_vectors",
+    "user_vectors",
+    "combined_item_vectors",
+    "combined_user_vectors",
+    "item_index",
+    "index_lists",
+)
 OUTPUTS = ("candidates",)
 DENY = "candidates.deny"
 
@@ -36,7 +45,7 @@ class CandidatesConfig(ListSettings):
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read item_vectors and user_vectors, or what combine made of them, and interactions; write candidates.
+    """Read item_vectors and user_vectors, or what combine made of them, interactions, and the index if there is one; write candidates.
 
     Raises UserError where K items cannot be had, or the tables or the deny list do not fit together.
     """
@@ -51,19 +60,23 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     ranked = items.select("item_id", "vector")
     if settings.deny is not None:
         ranked = mark_denied(ranked, read_deny_list(spark, settings.deny, items.schema["item_id"].dataType))
-    catalogue = write_catalogue(ranked, lake.scratch("candidates"))
     allowed = () if settings.deny is None else ("allowed",)
+    index = config.index
+    # With an index the vectors lie in its order, and are read from there.
+    catalogue = write_catalogue(ranked if index is None else ranked.drop("vector"), lake.scratch("candidates"))
     require_enough_items(catalogue, allowed, settings.top_k)
 
-    lists = recommend(
-        users.select("user_id", "vector"),
-        vectors.seen(interactions).join(catalogue.positions(spark), "item_id").select("user_id", "position"),
-        catalogue,
-        Ranking("vector", "vector", settings.top_k, allowed),
-        blocks_for(users.count(), settings),
-        settings,
-        task_threads(spark),
-    )
+    people = users.select("user_id", "vector")
+    seen = vectors.seen(interactions).join(catalogue.positions(spark), "item_id").select("user_id", "position")
+    blocks, threads = blocks_for(users.count(), settings), task_threads(spark)
+    if index is None:
+        ranking = Ranking("vector", "vector", settings.top_k, allowed)
+        lists = recommend(people, seen, catalogue, ranking, blocks, settings, threads)
+    else:
+        offered = ranked.where(" and ".join(allowed) or "true").select("item_id", "vector")
+        search = Search(settings.top_k, blocks, settings, threads, index.shards)
+        scratch = lake.scratch("candidates")
+        lists = lists_by_index(people, seen, offered, catalogue, read_index(spark, lake), search, scratch)
     lake.write(lists, CANDIDATES, **{RETRIEVER_VERSION: version})
     lake.clear_scratch("candidates")
 

@@ -77,24 +77,28 @@ def recommend(
     Order: score descending, then item id ascending. A list is shorter than `top_k` only where the user has seen the rest.
     `words_of` gives, in the worker, the sparse vectors of a block's users that count beside the dense ones.
     """
-    item_type = catalogue.positions(users.sparkSession).schema["item_id"].dataType.simpleString()
 
     def list_block(users: pa.Table, seen: pa.Table) -> pa.Table:
         words = words_of(users) if words_of else None
         ids, lists = rank(users, seen, catalogue, ranking, settings, threads, words)
-        user, place, position = entries(lists)
-        item = catalogue.ids().take(pa.array(position))
-        return pa.table(
-            {
-                "user_id": ids.take(pa.array(user)),
-                "rank": place,
-                "item_id": item,
-                "score": lists.scores[user, place - 1],
-            }
-        )
+        return listing(ids, lists, catalogue)
 
-    schema = f"user_id {id_type(users)}, rank int, item_id {item_type}, score float"
-    return over_blocks(users, seen, blocks, list_block, schema)
+    return over_blocks(users, seen, blocks, list_block, listing_schema(users, catalogue))
+
+
+def listing(user_ids: pa.ChunkedArray, lists: "Lists", catalogue: Catalogue) -> pa.Table:
+    """The lists of a block's users as rows."""
+    user, place, position = entries(lists)
+    columns = {"user_id": user_ids.take(pa.array(user)), "rank": place}
+    return pa.table(
+        columns | {"item_id": catalogue.ids().take(pa.array(position)), "score": lists.scores[user, place - 1]}
+    )
+
+
+def listing_schema(users: DataFrame, catalogue: Catalogue) -> str:
+    """Of `listing`, in SQL."""
+    item_type = catalogue.positions(users.sparkSession).schema["item_id"].dataType.simpleString()
+    return f"user_id {id_type(users)}, rank int, item_id {item_type}, score float"
 
 
 def recommend_trials(

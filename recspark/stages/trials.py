@@ -114,7 +114,7 @@ def trial_settings(lake: Lake, config: "Deployment") -> dict[str, Any]:
         "calibrate": None,
     }
     raw["embed"]["retriever"] = TONIGHT
-    return raw | {"tune": {}, "sequence": None, "combine": None, "ratings": None, "rerank": None}
+    return raw | {"tune": {}, "sequence": None, "combine": None, "ratings": None, "index": None, "rerank": None}
 
 
 def run_stages(

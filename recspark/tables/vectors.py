@@ -70,6 +70,29 @@ USER_VECTORS = Table(
     key=("user_id",),
     constant=ONE_MODEL,
 )
+ITEM_INDEX = Table(
+    "item_index",
+    "Where there is a section index: the list that each item is in.",
+    (
+        Column("item_id", "id", "the item"),
+        Column("list", "int", "number of the list whose centroid is nearest to the item's vector"),
+        Column("distance", "double", "of the two"),
+        Column("model_hash", "string", "content hash of the retriever"),
+    ),
+    key=("item_id",),
+    constant=ONE_MODEL,
+)
+INDEX_LISTS = Table(
+    "index_lists",
+    "The lists of item_index. The manifest says how many of them a user probes, and what that was measured to hold of the exact lists.",
+    (
+        Column("list", "int", "number of the list, from 0"),
+        Column("items", "bigint", "items in it"),
+        Column("spread", "float", "root mean square of their distances from the centroid, a dimension"),
+        Column("centroid", "array<float>", "as long as the items' vectors"),
+    ),
+    key=("list",),
+)
 COMBINED_ITEM_VECTORS = Table(
     "combined_item_vectors",
     "What the lists are made of where there is a section combine: an item's vectors, and after them its column of EASE.",

@@ -1,0 +1,198 @@
+"""index: the items in lists of near ones, so that candidates need not look at all of them: for catalogues where the exact way is too slow.
+
+k-means on a sample of the item vectors finds the lists' centroids; every item goes to the nearest. How many lists a user has to probe is not set but measured:
+for a sample of users the exact lists are made, and as many are probed as hold the wanted share of their items (recall). Runs where the
+configuration has a section `index`.
+"""
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from recspark.config import Settings
+from recspark.data.catalogue import vectors_of, write_catalogue
+from recspark.data.sums import exact_mean
+from recspark.lake import Lake
+from recspark.session import task_threads
+from recspark.stages.list_vectors import ListVectors, list_vectors
+from recspark.stages.lists import Ranking, blocks_for, recommend
+from recspark.stages.probed_lists import PROBES, Near
+from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
+from recspark.tables import INDEX_LISTS, INTERACTIONS, ITEM_INDEX
+
+if TYPE_CHECKING:
+    from recspark.pipeline import Deployment
+
+INPUTS = ("interactions", "item_vectors", "user_vectors")
+OUTPUTS = ("item_index", "index_lists")
+
+log = logging.getLogger("recspark")
+
+
+class IndexConfig(Settings):
+    """How much of the exact lists the approximate ones must hold, and how the lists of items are made."""
+
+    recall: float = Field(
+        0.95,
+        gt=0,
+        le=1,
+        description="share of the exact lists' items that probed lists must hold, on a sample of users",
+    )
+    lists: int | None = Field(
+        None,
+        ge=1,
+        description="lists that the items are parted into; left out: 4 times the square root of their number",
+    )
+    sample_per_list: int = Field(32, ge=1, description="items a list that the centroids are learned from, by k-means")
+    iterations: int = Field(10, ge=1, description="of k-means")
+    sample_users: int = Field(1000, ge=1, description="users whose exact lists say how many lists must be probed")
+    shards: int = Field(
+        1, ge=1, description="parts of the items that are searched one by one: a task maps one of them from the disk"
+    )
+
+
+def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
+    """Read item_vectors, user_vectors and interactions; write item_index and index_lists."""
+    settings = config.index
+    assert settings is not None  # else the stage is not run
+    lake.clear_scratch("index")
+    interactions = lake.read(spark, INTERACTIONS)
+    vectors = list_vectors(spark, lake, config)
+    about = {RETRIEVER_VERSION: vectors_version(lake, "index")}
+
+    items = vectors.items.select("item_id", "vector", "model_hash")
+    count = items.count()
+    wanted = min(count, settings.lists or math.ceil(4 * math.sqrt(count)))
+    centroids = learn_centroids(items, wanted, settings, config.seed)
+    listed = in_lists(items, centroids)
+    index = lake.write(listed.select("item_id", "list", "distance", "model_hash"), ITEM_INDEX, **about)
+    sizes, spreads = shapes_of(lake.read(spark, ITEM_INDEX), centroids)
+
+    near = Near(centroids, spreads, sizes, 1)
+    measured = measure(vectors, interactions, index, near, settings, config, lake.scratch("index"))
+    log.info(
+        "index: %s lists; the %s nearest of a user hold %.1f%% of what the exact lists of %s users have, and %.1f%% of all items",
+        f"{len(sizes):,}",
+        f"{measured[PROBES]:,}",
+        100 * measured["recall"],
+        f"{measured['users']:,}",
+        100 * measured["share"],
+    )
+    columns = {
+        "list": np.arange(len(sizes), dtype=np.int32),
+        "items": sizes,
+        "spread": spreads,
+        "centroid": list(centroids),
+    }
+    rows = spark.createDataFrame(pd.DataFrame(columns), "list int, items bigint, spread float, centroid array<float>")
+    lake.write(rows, INDEX_LISTS, **about, **measured)
+    lake.clear_scratch("index")
+
+
+def drawn(column: str, seed: int) -> Column:
+    """An order of ids that is none of theirs."""
+    return F.xxhash64(F.lit(seed), column)
+
+
+def learn_centroids(items: DataFrame, lists: int, settings: IndexConfig, seed: int) -> NDArray[np.float32]:
+    """(L, D); the driver holds the sample."""
+    sample = (
+        items.orderBy(drawn("item_id", seed), "item_id")
+        .limit(lists * settings.sample_per_list)
+        .select("vector")
+        .toArrow()
+    )
+    from recspark.retrieval.probe import find_centroids
+
+    return find_centroids(vectors_of(sample["vector"]), lists, settings.iterations, seed)
+
+
+def in_lists(items: DataFrame, centroids_LD: NDArray[np.float32]) -> DataFrame:
+    """The items with `list`, that of the nearest centroid, and `distance` from it."""
+
+    @F.pandas_udf("list int, distance double")  # type: ignore[call-overload]
+    def nearest(vector: pd.Series) -> pd.DataFrame:
+        from recspark.retrieval.probe import nearest_lists
+
+        vectors_ND = (
+            np.stack(list(vector)).astype(np.float32)
+            if len(vector)
+            else np.zeros((0, centroids_LD.shape[1]), np.float32)
+        )
+        lists = nearest_lists(vectors_ND, centroids_LD)
+        away = vectors_ND.astype(np.float64) - centroids_LD[lists]
+        return pd.DataFrame({"list": lists.astype(np.int32), "distance": np.sqrt((away * away).sum(1))})
+
+    return items.withColumn("near", nearest("vector")).select("*", "near.list", "near.distance").drop("near")
+
+
+def shapes_of(index: DataFrame, centroids_LD: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(L,) items, and root mean squares of their distances from the centroid, a dimension; 0 of an empty list."""
+    sizes, spreads = np.zeros(len(centroids_LD), np.int64), np.zeros(len(centroids_LD))
+    square = exact_mean(F.col("distance") * F.col("distance"))
+    for row in index.groupBy("list").agg(F.count("item_id").alias("items"), square.alias("square")).collect():
+        sizes[row["list"]], spreads[row["list"]] = row["items"], math.sqrt(row["square"] / centroids_LD.shape[1])
+    return sizes, spreads.astype(np.float32)
+
+
+def measure(
+    vectors: ListVectors,
+    interactions: DataFrame,
+    index: DataFrame,
+    near: Near,
+    settings: IndexConfig,
+    config: "Deployment",
+    scratch: str,
+) -> dict[str, float]:
+    """How many lists must be probed, what they then hold of the exact lists (recall) and of all items (share), and of how many users.
+
+    As many of the nearest lists as hold the wanted share over all users' lists together.
+    """
+    from recspark.retrieval.probe import places_of
+
+    spark = index.sparkSession
+    users = (
+        vectors.users.orderBy(drawn("user_id", config.seed), "user_id")
+        .limit(settings.sample_users)
+        .select("user_id", "vector")
+    )
+    catalogue = write_catalogue(vectors.items.select("item_id", "vector"), scratch)
+    had = vectors.seen(interactions).join(users, "user_id", "left_semi")
+    top_k, sizes = min(config.candidates.top_k, catalogue.items), config.candidates
+    exact = recommend(
+        users,
+        had.join(catalogue.positions(spark), "item_id").select("user_id", "position"),
+        catalogue,
+        Ranking("vector", "vector", top_k),
+        blocks_for(settings.sample_users, sizes),
+        sizes,
+        task_threads(spark),
+    )
+    found = exact.join(index.select("item_id", "list"), "item_id").select("user_id", "list").toArrow()
+    known = users.toArrow()
+    user = pc.index_in(found["user_id"], known["user_id"].combine_chunks()).to_numpy().astype(np.int64)
+    order = np.argsort(user, kind="stable")
+    places = np.sort(
+        places_of(
+            vectors_of(known["vector"]), near.sides(), user[order], found["list"].to_numpy().astype(np.int64)[order]
+        )
+    )
+    probes = 1 + int(places[math.ceil(settings.recall * len(places)) - 1]) if len(places) else 1
+    held = [
+        near.sizes[scores.topk(probes, 1).indices.numpy()].sum(1)
+        for _, scores in near.sides().scores(vectors_of(known["vector"]))
+    ]
+    return {
+        PROBES: probes,
+        "recall": float((places < probes).mean()) if len(places) else 1.0,
+        "share": float(np.concatenate(held).mean() / near.sizes.sum()),
+        "users": len(known),
+    }

@@ -1,0 +1,119 @@
+"""Approximate lists for every user: the index's nearest lists searched, at the rim of Spark. Used by candidates where there is an index."""
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from recspark.data.catalogue import Catalogue, vectors_of
+from recspark.data.listed import Listed, sizes_of, write_listed
+from recspark.errors import UserError
+from recspark.lake import Lake
+from recspark.stages.lists import ListSettings, listing, listing_schema, over_blocks, seen_rows
+from recspark.tables import INDEX_LISTS, ITEM_INDEX, ITEM_VECTORS, Table
+
+if TYPE_CHECKING:
+    from recspark.retrieval.probe import Centroids
+
+PROBES = "probes"  # in the manifest of index_lists
+
+
+@dataclass(frozen=True)
+class Near:
+    """The lists by number: centroids (L, D), spreads (L,) float32, how many of the ranked items each has (L,), and how many to probe."""
+
+    centroids: NDArray[np.float32]
+    spreads: NDArray[np.float32]
+    sizes: NDArray[np.int64]
+    probes: int
+
+    def sides(self) -> "Centroids":
+        from recspark.retrieval.probe import Centroids
+
+        return Centroids(self.centroids, self.spreads, self.sizes, self.probes)
+
+
+def read_index(spark: SparkSession, lake: Lake) -> tuple[DataFrame, Near]:
+    """(item_id, list) of this run date, and the lists.
+
+    Raises UserError if the index was made from other vectors than are there now, or is of two runs.
+    """
+    items, lists = lake.read(spark, ITEM_INDEX), lake.read(spark, INDEX_LISTS)
+    for made, source in ((ITEM_INDEX, ITEM_VECTORS), (INDEX_LISTS, ITEM_INDEX)):
+        require_made_from(lake, made, source)
+    rows = lists.toArrow().sort_by("list")
+    return items, Near(
+        vectors_of(rows["centroid"], "centroid"),
+        rows["spread"].to_numpy(),
+        rows["items"].to_numpy(),
+        lake.manifest(INDEX_LISTS)[PROBES],
+    )
+
+
+def require_made_from(lake: Lake, made: Table, source: Table) -> None:
+    """UserError if the source is another now than it was when the table was made from it."""
+    then = lake.manifest(made).get("inputs", {}).get(source.name, {}).get("fingerprint")
+    if then != lake.manifest(source).get("fingerprint"):
+        raise UserError(
+            f"{made.name} of run date {lake.run_date} was made from another {source.name} than is there now; run again from index"
+        )
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the lists are made: K items a user, users in so many blocks, sizes and threads of a task, the items in so many shards."""
+
+    top_k: int
+    blocks: int
+    sizes: ListSettings
+    threads: int
+    shards: int
+
+
+def lists_by_index(
+    users: DataFrame,
+    seen: DataFrame,
+    items: DataFrame,
+    catalogue: Catalogue,
+    index: tuple[DataFrame, Near],
+    search: Search,
+    scratch: str,
+) -> DataFrame:
+    """(user_id, rank from 1, item_id, score float), as `recommend`, of the items (item_id, vector) in the lists that a user probes.
+
+    Each shard is searched for all users, and the best of all shards are the user's.
+    """
+    listed_in, near = index
+    placed = items.join(listed_in.select("item_id", "list"), "item_id")
+    placed = placed.join(catalogue.positions(users.sparkSession), "item_id")
+    near = replace(near, sizes=sizes_of(placed, len(near.sizes)))
+    listed = write_listed(placed, near.sizes, search.shards, scratch)
+    shards = [search_shard(users, seen, catalogue, listed, n, near, search) for n in range(listed.shards)]
+    if len(shards) == 1:
+        return shards[0]
+    best = F.row_number().over(Window.partitionBy("user_id").orderBy(F.desc("score"), "item_id"))
+    ranked = reduce(DataFrame.unionByName, shards).withColumn("rank", best)
+    return ranked.where(F.col("rank") <= search.top_k)
+
+
+def search_shard(
+    users: DataFrame, seen: DataFrame, catalogue: Catalogue, listed: Listed, shard: int, near: Near, search: Search
+) -> DataFrame:
+    """The lists from a shard's items alone."""
+    top_k, memory, threads = search.top_k, search.sizes.memory_mib * 2**20, search.threads
+
+    def list_block(users: pa.Table, seen: pa.Table) -> pa.Table:
+        from recspark.retrieval.probe import ListedItems, probed_top_k
+
+        ids = users["user_id"]
+        vectors = vectors_of(users["vector"]) if len(ids) else np.zeros((0, near.centroids.shape[1]), np.float32)
+        items = ListedItems(*listed.arrays(shard))
+        lists = probed_top_k(vectors, items, near.sides(), seen_rows(ids, seen), top_k, memory, threads)
+        return listing(ids, lists, catalogue)
+
+    return over_blocks(users, seen, search.blocks, list_block, listing_schema(users, catalogue))
