@@ -13,6 +13,8 @@ from recspark.errors import HeldBack, RunFailed, UserError
 
 DONE, FAILURE, USER_MISTAKE, HELD_BACK, INTERRUPTED = 0, 1, 2, 3, 130
 WORKER_DAEMON = "recspark.worker_daemon"  # the first that Spark asks a worker's Python for (session.py)
+# Of Hadoop, by the checksum that it keeps beside a file; and of Parquet.
+DAMAGED = ("ChecksumException: ", "is not a Parquet file", "Could not read footer for file")
 RUN_AGAIN = "what was published stays, and a re-run goes on"
 
 log = logging.getLogger("recspark")
@@ -31,6 +33,14 @@ def guard(act: Callable[[], None], verbose: bool) -> int:
     except Exception as error:
         if mended := user_error_in(error):
             tell(mended, verbose)
+            return USER_MISTAKE
+        if damaged := damaged_file_in(error):
+            tell(
+                UserError(
+                    f"a file is damaged: {damaged}; of a table of the lake, run again from the stage that writes it, of raw data, mend the file"
+                ),
+                verbose,
+            )
             return USER_MISTAKE
         if full := full_disk_in(error):
             tell(
@@ -83,4 +93,12 @@ def full_disk_in(error: BaseException) -> str:
             if os.strerror(errno.ENOSPC) in line:
                 return line.strip().removeprefix("Caused by: ")
         seen = seen.__cause__ or seen.__context__
+    return ""
+
+
+def damaged_file_in(error: BaseException) -> str:
+    """The file that Spark could not read as what it should be, with what it says of it; empty if none was."""
+    for line in str(error).splitlines():
+        if any(sign in line for sign in DAMAGED):
+            return line.strip().removeprefix("Caused by: ").partition(": ")[2]
     return ""

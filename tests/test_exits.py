@@ -72,3 +72,24 @@ def test_verbose_adds_the_stack_trace(capsys):
 
 def test_nothing_wrong_is_0():
     assert guard(lambda: None, verbose=False) == 0
+
+
+@pytest.mark.parametrize("damage", ["cut short", "a byte changed", "no Parquet"])
+def test_a_damaged_file_is_named_in_a_sentence(spark, tmp_path, capsys, monkeypatch, damage):
+    monkeypatch.setattr("recspark.exits.log.handlers", [])
+    spark.range(1000).repartition(1).write.parquet(str(tmp_path / "items"))
+    (file,) = (tmp_path / "items").glob("*.parquet")
+    whole = file.read_bytes()
+    if damage == "cut short":
+        file.write_bytes(whole[: len(whole) // 2])
+    elif damage == "a byte changed":
+        file.write_bytes(whole[:100] + bytes([whole[100] ^ 255]) + whole[101:])
+    else:
+        (tmp_path / "items" / f".{file.name}.crc").unlink()
+        file.write_bytes(b"id,name\n" * 1000)
+    read = spark.read.schema("id long").parquet(str(tmp_path / "items"))
+    assert guard(lambda: read.collect(), verbose=False) == 2
+    said = capsys.readouterr().err
+    assert file.name in said
+    assert "run again from the stage that writes it" in said
+    assert "Traceback" not in said

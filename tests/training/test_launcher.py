@@ -125,6 +125,38 @@ def test_signals_mean_afterwards_what_they_meant_before(spark: SparkSession, tmp
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.parametrize(("number", "launcher"), [("SIGINT", "horovod"), ("SIGTERM", "horovod"), ("SIGINT", "torch")])
+def test_a_run_that_is_asked_to_end_ends_though_its_ranks_learn(
+    spark: SparkSession, tmp_path: Path, number: str, launcher: str
+):
+    """SIGTERM, which Horovod handles, too, is told again to whom it was meant for."""
+    told: list = []
+
+    def watch(statuses: dict[int, Status]) -> None:
+        if len(statuses) == 2 and not told:
+            told.append(number)
+            os.kill(os.getpid(), getattr(signal, number))
+
+    def ask(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, ask)
+    (tmp_path / "status").mkdir()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            launch(
+                spark,
+                LaunchSettings(launcher=launcher, **PAIR),
+                works_on,
+                str(tmp_path / "status"),
+                watch,
+                str(tmp_path / "log"),
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert spark.range(10).count() == 10
+
+
 class SeenEnoughError(Exception):
     pass
 

@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from recspark.errors import RunFailed, UserError
 from recspark.training.launcher.ranks import Gathered, LocalRanks, Ranks
 from recspark.training.launcher.settings import LaunchSettings
+from recspark.training.launcher.signals import Signals
 from recspark.training.launcher.starters import STARTERS, Task
 from recspark.training.launcher.watcher import Watcher, ended_by_watcher, explain, stop
 from recspark.training.status import Status, read_statuses
@@ -77,21 +78,26 @@ def launch_once(
 ) -> None:
     """See `launch`; the ranks are started once."""
     failure: BaseException | None = None
-    watcher = Watcher(spark, settings, status_folder, watch)
-    watcher.start()
+    signals = Signals()
+    watcher = Watcher(spark, settings, status_folder, watch, signals)
     thread_errors, threading.excepthook = threading.excepthook, note_thread_error
-    try:  # in this thread: Horovod sets signal handlers, which only the main thread may
-        with ended_by_watcher():
-            STARTERS[settings.launcher](spark, settings, task, status_folder, log_path)
-    except (Exception, KeyboardInterrupt) as error:
-        if isinstance(error, KeyboardInterrupt) and not watcher.why:
-            stop(spark, read_statuses(status_folder))
-            raise
-        failure = error
-    finally:
-        watcher.finish()
-        threading.excepthook = thread_errors
+    with signals:
+        watcher.start()
+        try:  # in this thread: Horovod sets signal handlers, which only the main thread may
+            with ended_by_watcher():
+                STARTERS[settings.launcher](spark, settings, task, status_folder, log_path)
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and not watcher.why:
+                stop(spark, read_statuses(status_folder))
+                raise
+            failure = error
+        finally:
+            watcher.finish()
+            threading.excepthook = thread_errors
     statuses = read_statuses(status_folder)
+    if signals.came():
+        stop(spark, statuses)
+        signals.raise_again()
     if watcher.why or failure or any(statuses.get(r, Status(r)).state != "done" for r in range(settings.num_processes)):
         stop(spark, statuses)
         if watcher.cut:

@@ -13,6 +13,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from recspark.training.launcher.settings import LaunchSettings
+from recspark.training.launcher.signals import Signals
 from recspark.training.status import HEARTBEAT, Status, read_statuses
 
 GRACE = 15.0  # seconds that the launcher has to end by itself after a rank has failed
@@ -45,8 +46,10 @@ class Watcher(threading.Thread):
         settings: LaunchSettings,
         status_folder: str,
         watch: Callable[[dict[int, Status]], None],
+        signals: Signals,
     ):
         super().__init__(name="recspark-watcher", daemon=True)
+        self.signals = signals
         self.spark, self.settings, self.status_folder, self.watch = spark, settings, status_folder, watch
         self.began, self.failed_at, self.why, self.over = time.time(), 0.0, "", threading.Event()
         self.cut: Exception | None = None  # raised by `watch`: who watches has seen enough
@@ -54,7 +57,8 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         while not self.over.wait(POLL):
             statuses = read_statuses(self.status_folder)
-            self.why = self.look(statuses) or self.reason_to_stop(statuses, time.time())
+            asked = "this process was asked to end" if self.signals.came() else ""
+            self.why = self.look(statuses) or asked or self.reason_to_stop(statuses, time.time())
             if self.why:
                 stop(self.spark, statuses)
                 # A rank in this very process has nothing that could end it but an interrupt.
