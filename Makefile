@@ -15,7 +15,7 @@ HOROVOD := .venv/.horovod
 READY := .venv/.ready
 PEERS := .venv-peers/.ready
 
-.PHONY: help setup preflight data demo airflow-demo chaos week package cluster-demo test bench bench-topk bench-ann bench-encode bench-factorize bench-evaluate bench-night bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight data demo airflow-demo chaos week package cluster-demo test bench bench-preprocess bench-topk bench-ann bench-encode bench-factorize bench-evaluate bench-night bench-scaling bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +45,11 @@ cluster-demo: package ## a Spark cluster on this machine, and the demo's night o
 week: setup ## seven nights on a log that arrives by the day, one of them killed, beside a lake without them; about 10 minutes
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.week $(ARGS)
 
-bench: bench-topk bench-ann bench-encode bench-factorize bench-evaluate ## the same work by ours and by peers; about an hour; make bench ARGS=--quick only sees that all runs and agrees
+bench: bench-preprocess bench-topk bench-ann bench-encode bench-factorize bench-evaluate ## the same work by ours and by peers; about an hour; make bench ARGS=--quick only sees that all runs and agrees
 	@$(BIN)/python benchmarks/table.py
+
+bench-preprocess: setup ## a raw log to clean, split, tokenised tables: pandas; to 30 million events
+	$(WITH_JAVA) $(BIN)/python benchmarks/preprocess.py $(ARGS)
 
 bench-topk: setup ## every user's best items: Spark's ALS, FAISS
 	$(WITH_JAVA) $(BIN)/python benchmarks/topk.py $(ARGS)
@@ -66,6 +69,9 @@ bench-evaluate: setup ## lists judged: recommenders, RePlay, ranx; what cannot b
 
 bench-night: setup ## the demo by stage, beside last time; a second night beside the first; about 15 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/night.py $(ARGS)
+
+bench-scaling: setup ## how seconds grow with the input, three sizes a stage and a fourth that is told; about 15 minutes
+	$(WITH_JAVA) $(BIN)/python benchmarks/scaling.py $(ARGS)
 
 bench-prefix: setup ## how much faster an epoch is with the frozen layers' states kept; about 3 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/prefix.py

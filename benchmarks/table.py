@@ -7,6 +7,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TITLES = {
+    "preprocess": "A raw log to tables",
     "topk": "Exact lists",
     "ann": "Lists by the index",
     "encode": "Texts to vectors",

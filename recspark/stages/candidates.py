@@ -13,7 +13,7 @@ from recspark.data.sources import Source, open_files
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.session import task_threads
-from recspark.stages.list_vectors import list_vectors
+from recspark.stages.list_vectors import list_vectors, require_one_model
 from recspark.stages.lists import ListSettings, Ranking, blocks_for, recommend
 from recspark.stages.probed_lists import Search, lists_by_index, read_index
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
@@ -79,21 +79,6 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         lists = lists_by_index(people, seen, offered, catalogue, read_index(spark, lake), search, scratch)
     lake.write(lists, CANDIDATES, **{RETRIEVER_VERSION: version})
     lake.clear_scratch("candidates")
-
-
-def require_one_model(items: DataFrame, users: DataFrame) -> None:
-    """UserError unless both tables have rows, of one model and one vector length. A row tells of all: model_hash is constant."""
-    found = {}
-    for name, frame in (("item_vectors", items), ("user_vectors", users)):
-        row = frame.select("model_hash", F.size("vector").alias("size")).first()
-        if row is None:
-            raise UserError(f"table {name} is empty; run the stage embed again")
-        found[name] = (row["model_hash"], row["size"])
-    if len(set(found.values())) > 1:
-        shown = "; ".join(f"{name}: model {model}, length {size}" for name, (model, size) in found.items())
-        raise UserError(
-            f"item_vectors and user_vectors do not come from one model ({shown}); run the stage embed again"
-        )
 
 
 def require_enough_items(catalogue: Catalogue, allowed: tuple[str, ...], top_k: int) -> None:

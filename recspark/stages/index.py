@@ -20,9 +20,10 @@ from pyspark.sql import functions as F
 from recspark.config import Settings
 from recspark.data.catalogue import vectors_of, write_catalogue
 from recspark.data.sums import exact_mean
+from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.session import task_threads
-from recspark.stages.list_vectors import ListVectors, list_vectors
+from recspark.stages.list_vectors import ListVectors, list_vectors, require_one_model
 from recspark.stages.lists import Ranking, blocks_for, recommend
 from recspark.stages.probed_lists import PROBES, Near
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
@@ -62,10 +63,12 @@ class IndexConfig(Settings):
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read item_vectors, user_vectors and interactions; write item_index and index_lists."""
     settings = config.index
-    assert settings is not None  # else the stage is not run
+    if settings is None:
+        raise UserError("index: the configuration has no section index; write one: index: {}")
     lake.clear_scratch("index")
     interactions = lake.read(spark, INTERACTIONS)
     vectors = list_vectors(spark, lake, config)
+    require_one_model(vectors.items, vectors.users)
     about = {RETRIEVER_VERSION: vectors_version(lake, "index")}
 
     items = vectors.items.select("item_id", "vector", "model_hash")

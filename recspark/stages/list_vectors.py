@@ -83,3 +83,18 @@ def list_vectors(spark: SparkSession, lake: Lake, config: "Deployment") -> ListV
         )
     chosen = about[CHOICE]
     return ListVectors(items, users, chosen["again"], about[SEED], chosen["half_life_days"])
+
+
+def require_one_model(items: DataFrame, users: DataFrame) -> None:
+    """UserError unless both tables have rows, of one model and one vector length. A row tells of all: model_hash is constant."""
+    found = {}
+    for name, frame in (("item_vectors", items), ("user_vectors", users)):
+        row = frame.select("model_hash", F.size("vector").alias("size")).first()
+        if row is None:
+            raise UserError(f"table {name} is empty; run the stage embed again")
+        found[name] = (row["model_hash"], row["size"])
+    if len(set(found.values())) > 1:
+        shown = "; ".join(f"{name}: model {model}, length {size}" for name, (model, size) in found.items())
+        raise UserError(
+            f"item_vectors and user_vectors do not come from one model ({shown}); run the stage embed again"
+        )

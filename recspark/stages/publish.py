@@ -15,10 +15,10 @@ from recspark.errors import HeldBack, RunFailed
 from recspark.evaluation.report import render
 from recspark.lake import Lake, Traffic
 from recspark.lake.catalog import register, require_metastore
-from recspark.stages.candidates import read_deny_list, require_one_model
+from recspark.stages.candidates import read_deny_list
 from recspark.stages.guardrails import SCORED_BY, Found, Guardrails, compared, scored_by
 from recspark.stages.list_checks import list_faults
-from recspark.stages.list_vectors import list_vectors
+from recspark.stages.list_vectors import list_vectors, require_one_model
 from recspark.stages.report_facts import collect_facts
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
 from recspark.tables import CANDIDATES, INTERACTIONS, RECOMMENDATIONS, RERANKED

@@ -16,8 +16,8 @@ from recspark.stages.candidates import (
     CandidatesConfig,
     read_deny_list,
     require_enough_items,
-    require_one_model,
 )
+from recspark.stages.list_vectors import require_one_model
 from recspark.tables import CANDIDATES
 from tests.vector_world import new_lake, settings, write_world
 

@@ -111,6 +111,8 @@ def test_a_denied_item_is_on_no_list_and_nobody_is_short_of_one(spark, world, tm
 def test_an_index_of_other_vectors_than_are_there_now_is_the_users_error(spark, tmp_path):
     lake = new_lake(tmp_path)
     write_world(spark, lake, {1: [1]}, {i: [i] for i in range(20)}, [(1, 0, "train")])
+    with pytest.raises(UserError, match="the configuration has no section index"):
+        index.run(spark, lake, config())
     wanted = config(recall=0.9)
     with pytest.raises(UserError, match=r"table item_index of run date .* is not in the lake"):
         candidates.run(spark, lake, wanted)
