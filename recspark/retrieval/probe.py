@@ -1,9 +1,10 @@
 """Approximate top-K by inner product: only the lists of items that lie near a user are searched (an inverted file, IVF).
 
-Items lie in lists, each around a centroid c. A user u probes the lists of largest u·c + |u| s, where s is how far a list's items lie from its
-centroid, a dimension (root mean square): about what an item that is one deviation better than its list's mean would score. Users that probe a list meet it together, in one matrix product; what beats the K-th best that a user has by then is kept. First every
-user's nearest lists are searched, so that there is something to beat in the others. Scores are true inner products: what is
-approximate is that an item outside the probed lists is missed. (Jégou, Douze, Schmid: Product quantization for nearest neighbor
+Items lie in lists, each around a centroid c. A user u probes the lists of largest u·c + |u| s, where s is how far a list's items
+lie from its centroid, a dimension (root mean square): about what an item that is one deviation better than its list's mean would
+score. Users that probe a list meet it together, in one matrix product; what beats the K-th best that a user has by then is kept.
+First every user's nearest lists are searched, so that there is something to beat in the others. Scores are true inner products: what
+is approximate is that an item outside the probed lists is missed. (Jégou, Douze, Schmid: Product quantization for nearest neighbor
 search, 2011, section IV, without the quantization.)
 
 Dimensions: U users, M items, L lists, P probes, K list length, D vector length, R users that probe a list, W items in it.
@@ -20,6 +21,7 @@ from torch import Tensor
 from recspark.retrieval.topk import EMPTY, MEMORY_BYTES, Floats, Lists, Seen, keys, padded_blocks, score_of, unpack
 
 ROWS = 256  # vectors that meet the centroids at a time, always so many: no vector's nearest depends on its neighbours
+SCORE_BYTES = 8  # of a user and an item of a list: the score, and whether it is a hit
 HIT_BYTES = 48  # of an item that may enter a list: its user, its key and their temporaries
 LOWEST = float(np.finfo(np.float32).min)  # below every score, above what is hidden
 HIT_PARTS = ("users", "rows", "scores")
@@ -103,7 +105,8 @@ def probed_top_k(
     """The K items of largest inner product among those in the lists each user probes, by (score descending, position ascending).
 
     A user probes more than `probes` lists where they could not fill the list with items that are not among the seen. Of a shard,
-    the best of its own items. Beside the arguments and the result it holds about `memory_bytes`, and what U users probe.
+    the best of its own items. Beside the arguments and the result it holds about `memory_bytes`, who probes what, and a number an item
+    where something was seen.
     """
     torch.set_num_threads(threads)
     pairs = probed_pairs(users_UD, centroids, seen, top_k)
@@ -164,10 +167,10 @@ def probe_order(scores_RL: Tensor, centroids: Centroids, wanted_R: Places) -> tu
 def seen_rows(items: ListedItems, seen: Seen) -> tuple[Places, Places]:
     """(users, rows of the items) of what was seen and is here."""
     last = max(int(items.positions.max(initial=-1)), int(seen.indices.max(initial=-1)))
-    row_of = np.full(last + 1, -1, np.int64)
-    row_of[items.positions] = np.arange(len(items.positions))
+    row_of = np.full(last + 1, -1, np.int32)
+    row_of[items.positions] = np.arange(len(items.positions), dtype=np.int32)
     users, rows = np.repeat(np.arange(len(seen.indptr) - 1), np.diff(seen.indptr)), row_of[seen.indices]
-    return users[rows >= 0], rows[rows >= 0]
+    return users[rows >= 0], rows[rows >= 0].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -202,28 +205,37 @@ class Hits:
     scores: Floats
 
 
+@dataclass(frozen=True)
+class Tiles:
+    """What is multiplied at once: a list, the pairs from `begins` to `ends`, and the list's size."""
+
+    lists: Places
+    begins: Places
+    ends: Places
+    sizes: Places
+
+    def rows(self) -> Iterator[tuple[int, int, int, int]]:
+        return zip(*(part.tolist() for part in (self.lists, self.begins, self.ends, self.sizes)), strict=True)
+
+
 def search(
     best_UK: Tensor, users_UD: Floats, items: ListedItems, pairs: Pairs, hidden: Hidden, memory_bytes: int
 ) -> None:
     """Put what the pairs' lists have that is better into the users' best."""
-    which, begins = np.unique(pairs.lists, return_index=True)
-    ends = np.append(begins[1:], len(pairs.lists)).astype(np.int64)
-    hides = np.searchsorted(hidden.pairs, np.append(begins, len(pairs.lists)))
-    sizes = items.bounds[which + 1] - items.bounds[which]
-    room = torch.empty(
-        int(max((ends - begins) * sizes, default=0))
-    )  # made once: memory that is new at each list costs more than its product
+    tiles = tiles_of(pairs, items, memory_bytes // SCORE_BYTES)
+    hides = np.searchsorted(hidden.pairs, tiles.begins), np.searchsorted(hidden.pairs, tiles.ends)
+    # Made once: memory that is new at each list costs more than its product.
+    room = torch.empty(int(((tiles.ends - tiles.begins) * tiles.sizes).max(initial=0)))
     floor_U = floors(best_UK)
     found: list[Hits] = []
     held, most = 0, max(1, memory_bytes // HIT_BYTES)
-    for number in np.flatnonzero(sizes):
-        begin, end, width = begins[number], ends[number], sizes[number]
-        first = items.bounds[which[number]]
+    for number, (which, begin, end, width) in enumerate(tiles.rows()):
+        first = items.bounds[which]
         users, listed_WD = pairs.users[begin:end], np.array(items.vectors[first : first + width])
         scores_RW = room[: len(users) * width].view(len(users), width)
         torch.mm(torch.from_numpy(users_UD[users]), torch.from_numpy(listed_WD).T, out=scores_RW)
         scores = scores_RW.numpy()
-        hide = slice(hides[number], hides[number + 1])
+        hide = slice(hides[0][number], hides[1][number])
         if hide.start < hide.stop:
             scores[hidden.pairs[hide] - begin, hidden.columns[hide]] = -np.inf
         flat = np.flatnonzero(scores >= floor_U[users][:, None])
@@ -234,6 +246,20 @@ def search(
             merge(best_UK, items, found, memory_bytes)
             floor_U, found, held = floors(best_UK), [], 0
     merge(best_UK, items, found, memory_bytes)
+
+
+def tiles_of(pairs: Pairs, items: ListedItems, most_scores: int) -> Tiles:
+    """A tile for each list that is not empty; several where its users and items are too many."""
+    lists, begins, counts = np.unique(pairs.lists, return_index=True, return_counts=True)
+    sizes = items.bounds[lists + 1] - items.bounds[lists]
+    filled = sizes > 0
+    lists, begins, counts, sizes = lists[filled], begins[filled].astype(np.int64), counts[filled], sizes[filled]
+    rows = np.maximum(1, most_scores // sizes)  # users of a tile
+    pieces = -(-counts // rows)
+    piece = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    lists, sizes, rows, last = (np.repeat(part, pieces) for part in (lists, sizes, rows, begins + counts))
+    begins = np.repeat(begins, pieces) + piece * rows
+    return Tiles(lists, begins, np.minimum(begins + rows, last), sizes)
 
 
 def floors(best_UK: Tensor) -> Floats:

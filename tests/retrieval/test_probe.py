@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from recspark.retrieval.probe import (
     Centroids,
     ListedItems,
+    Pairs,
     find_centroids,
     nearest_lists,
     places_of,
     probed_pairs,
     probed_top_k,
+    tiles_of,
 )
 from recspark.retrieval.topk import exact_top_k
 from tests.retrieval.test_topk import TINY, brute_force, seen_of
@@ -84,6 +86,21 @@ def test_the_best_of_all_shards_are_those_of_the_whole(world, shards):
     scores, positions = (np.concatenate([getattr(p, name) for p in parts], 1) for name in ("scores", "positions"))
     order = np.lexsort((positions, -scores))[:, :top_k]
     np.testing.assert_array_equal(np.take_along_axis(positions, order, 1), whole.positions)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 50)), min_size=1, max_size=8), st.integers(1, 300))
+def test_tiles_have_every_pair_of_a_filled_list_once_and_no_more_scores_than_allowed(shape, most):
+    """shape: of each list how many items it has, and how many users probe it."""
+    sizes, users = (np.array(part) for part in zip(*shape, strict=True))
+    pairs = Pairs(np.zeros(users.sum(), np.int64), np.repeat(np.arange(len(sizes)), users), np.zeros(users.sum(), bool))
+    items = ListedItems(np.zeros((0, 1), np.float32), np.zeros(0, np.int32), np.concatenate([[0], np.cumsum(sizes)]))
+    done = []
+    for which, begin, end, size in tiles_of(pairs, items, most).rows():
+        assert (pairs.lists[begin:end] == which).all()
+        assert size == sizes[which]
+        assert (end - begin) * size <= most or end - begin == 1
+        done += range(begin, end)
+    assert done == np.flatnonzero(sizes[pairs.lists] > 0).tolist()
 
 
 def test_every_list_probed_is_the_exact_answer():
