@@ -45,7 +45,7 @@ cluster-demo: package ## a Spark cluster on this machine, and the demo's night o
 week: setup ## seven nights on a log that arrives by the day, one of them killed, beside a lake without them; about 10 minutes
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.week $(ARGS)
 
-bench: bench-preprocess bench-topk bench-ann bench-encode bench-factorize bench-evaluate ## the same work by ours and by peers; about an hour; make bench ARGS=--quick only sees that all runs and agrees
+bench: bench-preprocess bench-topk bench-ann bench-encode bench-factorize bench-evaluate ## the same work by ours and by peers; hours; make bench ARGS=--quick only sees that all runs and agrees
 	@$(BIN)/python benchmarks/table.py
 
 bench-preprocess: setup ## a raw log to clean, split, tokenised tables: pandas; to 30 million events
