@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
+from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, vectors_of
 from recspark.data.listed import Listed, sizes_of, write_listed
 from recspark.errors import UserError
@@ -89,10 +90,11 @@ def lists_by_index(
     Each shard is searched for all users, and the best of all shards are the user's.
     """
     listed_in, near = index
-    placed = items.join(listed_in.select("item_id", "list"), "item_id")
-    placed = placed.join(catalogue.positions(users.sparkSession), "item_id")
+    there = listed_in.select("item_id", "list").join(items.select("item_id"), "item_id")
+    # Numbers alone: the vectors are moved once, beside them.
+    placed = keep(there.join(catalogue.positions(users.sparkSession), "item_id"), f"{scratch}/placed")
     near = replace(near, sizes=sizes_of(placed, len(near.sizes)))
-    listed = write_listed(placed, near.sizes, search.shards, scratch)
+    listed = write_listed(items.join(placed, "item_id"), near.sizes, search.shards, scratch)
     shards = [search_shard(users, seen, catalogue, listed, n, near, search) for n in range(listed.shards)]
     if len(shards) == 1:
         return shards[0]
