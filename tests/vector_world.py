@@ -8,11 +8,21 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 
 from recspark.lake import Lake
+from recspark.stages import candidates
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.embed import EmbedConfig
 from recspark.stages.evaluate import EvaluateConfig
 from recspark.stages.factorize import FactorizeConfig
-from recspark.tables import BASE_TEXT_VECTORS, INTERACTIONS, ITEM_FACTORS, ITEM_VECTORS, ITEMS, USER_VECTORS, Table
+from recspark.tables import (
+    BASE_TEXT_VECTORS,
+    CANDIDATES,
+    INTERACTIONS,
+    ITEM_FACTORS,
+    ITEM_VECTORS,
+    ITEMS,
+    USER_VECTORS,
+    Table,
+)
 
 Event = tuple  # user, item, split
 
@@ -21,7 +31,7 @@ def new_lake(path: Path) -> Lake:
     return Lake(str(path / "lake"), datetime.date(2026, 11, 24))
 
 
-def settings(candidates: CandidatesConfig, evaluate: EvaluateConfig | None = None, size: int = 2) -> SimpleNamespace:
+def settings(lists: CandidatesConfig, evaluate: EvaluateConfig | None = None, size: int = 2) -> SimpleNamespace:
     """What a Deployment has of use to these stages."""
     return SimpleNamespace(
         seed=42,
@@ -29,7 +39,7 @@ def settings(candidates: CandidatesConfig, evaluate: EvaluateConfig | None = Non
             allow_no_test=False,
             interactions=SimpleNamespace(columns=SimpleNamespace(timestamp=None, order="order")),
         ),
-        candidates=candidates,
+        candidates=lists,
         sequence=None,
         combine=None,
         index=None,
@@ -81,3 +91,13 @@ def write_world(
         frames[BASE_TEXT_VECTORS] = [(f"text-{i}", "base", v) for i, v in vectors.items()]
     for table, rows in frames.items():
         lake.write(table_frame(spark, table, rows, user_type, item_type), table)
+
+
+def lists_of(spark: SparkSession, lake: Lake, config: SimpleNamespace) -> dict:
+    """What candidates writes, user -> list of items, after the lists were found well-formed."""
+    candidates.run(spark, lake, config)
+    frame = lake.read(spark, CANDIDATES).toPandas().sort_values(["user_id", "rank"])
+    for _, one in frame.groupby("user_id"):
+        assert one["rank"].tolist() == list(range(1, len(one) + 1))
+        assert (np.diff(one.score) <= 0).all()
+    return frame.groupby("user_id").item_id.apply(list).to_dict()

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.config import Settings
@@ -23,14 +23,16 @@ from recspark.data.sums import exact_mean
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.session import task_threads
+from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.list_vectors import ListVectors, list_vectors, require_one_model
 from recspark.stages.lists import Ranking, blocks_for, recommend
-from recspark.stages.probed_lists import PROBES, Near
+from recspark.stages.probed_lists import PROBES
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
 from recspark.tables import INDEX_LISTS, INTERACTIONS, ITEM_INDEX
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
+    from recspark.retrieval.probe import Centroids
 
 INPUTS = ("interactions", "item_vectors", "user_vectors")
 OUTPUTS = ("item_index", "index_lists")
@@ -74,47 +76,43 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     items = vectors.items.select("item_id", "vector", "model_hash")
     count = items.count()
     wanted = min(count, settings.lists or math.ceil(4 * math.sqrt(count)))
-    centroids = learn_centroids(items, wanted, settings, config.seed)
-    listed = in_lists(items, centroids)
-    index = lake.write(listed.select("item_id", "list", "distance", "model_hash"), ITEM_INDEX, **about)
-    sizes, spreads = shapes_of(lake.read(spark, ITEM_INDEX), centroids)
-
-    near = Near(centroids, spreads, sizes, 1)
-    measured = measure(vectors, interactions, index, near, settings, config, lake.scratch("index"))
+    found_LD = learn_centroids(items, wanted, settings, config.seed)
+    lake.write(in_lists(items, found_LD).select("item_id", "list", "distance", "model_hash"), ITEM_INDEX, **about)
+    index = lake.read(spark, ITEM_INDEX)  # so that the manifest of index_lists says which it was made from
+    centroids = shaped(index, found_LD)
+    users = sampled(vectors.users, "user_id", settings.sample_users, config.seed)
+    exact = exact_lists(users, vectors, interactions, config.candidates, lake.scratch("index"))
+    measured = measure(users, exact.join(index, "item_id"), centroids, settings.recall)
     log.info(
         "index: %s lists; the %s nearest of a user hold %.1f%% of what the exact lists of %s users have, and %.1f%% of all items",
-        f"{len(sizes):,}",
+        f"{len(found_LD):,}",
         f"{measured[PROBES]:,}",
         100 * measured["recall"],
         f"{measured['users']:,}",
         100 * measured["share"],
     )
     columns = {
-        "list": np.arange(len(sizes), dtype=np.int32),
-        "items": sizes,
-        "spread": spreads,
-        "centroid": list(centroids),
+        "list": np.arange(len(found_LD), dtype=np.int32),
+        "items": centroids.sizes,
+        "spread": centroids.spreads,
+        "centroid": list(found_LD),
     }
     rows = spark.createDataFrame(pd.DataFrame(columns), "list int, items bigint, spread float, centroid array<float>")
     lake.write(rows, INDEX_LISTS, **about, **measured)
     lake.clear_scratch("index")
 
 
-def drawn(column: str, seed: int) -> Column:
-    """An order of ids that is none of theirs."""
-    return F.xxhash64(F.lit(seed), column)
+def sampled(frame: DataFrame, id_column: str, rows: int, seed: int) -> DataFrame:
+    """(id, vector) of so many rows, drawn by a hash of the id."""
+    drawn = frame.orderBy(F.xxhash64(F.lit(seed), id_column), id_column).limit(rows)
+    return drawn.select(id_column, "vector")
 
 
 def learn_centroids(items: DataFrame, lists: int, settings: IndexConfig, seed: int) -> NDArray[np.float32]:
     """(L, D); the driver holds the sample."""
-    sample = (
-        items.orderBy(drawn("item_id", seed), "item_id")
-        .limit(lists * settings.sample_per_list)
-        .select("vector")
-        .toArrow()
-    )
     from recspark.retrieval.probe import find_centroids
 
+    sample = sampled(items, "item_id", lists * settings.sample_per_list, seed).toArrow()
     return find_centroids(vectors_of(sample["vector"]), lists, settings.iterations, seed)
 
 
@@ -137,65 +135,49 @@ def in_lists(items: DataFrame, centroids_LD: NDArray[np.float32]) -> DataFrame:
     return items.withColumn("near", nearest("vector")).select("*", "near.list", "near.distance").drop("near")
 
 
-def shapes_of(index: DataFrame, centroids_LD: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(L,) items, and root mean squares of their distances from the centroid, a dimension; 0 of an empty list."""
+def shaped(index: DataFrame, centroids_LD: NDArray[np.float32]) -> "Centroids":
+    """The centroids with the size and the spread of each list, which is 0 of an empty one; so far, one is probed."""
+    from recspark.retrieval.probe import Centroids
+
     sizes, spreads = np.zeros(len(centroids_LD), np.int64), np.zeros(len(centroids_LD))
     square = exact_mean(F.col("distance") * F.col("distance"))
     for row in index.groupBy("list").agg(F.count("item_id").alias("items"), square.alias("square")).collect():
         sizes[row["list"]], spreads[row["list"]] = row["items"], math.sqrt(row["square"] / centroids_LD.shape[1])
-    return sizes, spreads.astype(np.float32)
+    return Centroids(centroids_LD, spreads.astype(np.float32), sizes, 1)
 
 
-def measure(
-    vectors: ListVectors,
-    interactions: DataFrame,
-    index: DataFrame,
-    near: Near,
-    settings: IndexConfig,
-    config: "Deployment",
-    scratch: str,
-) -> dict[str, float]:
+def exact_lists(
+    users: DataFrame, vectors: ListVectors, interactions: DataFrame, settings: CandidatesConfig, scratch: str
+) -> DataFrame:
+    """(user_id, item_id, …): what candidates would list without an index, nothing denied."""
+    spark = users.sparkSession
+    catalogue = write_catalogue(vectors.items.select("item_id", "vector"), scratch)
+    had = vectors.seen(interactions).join(users, "user_id", "left_semi")
+    seen = had.join(catalogue.positions(spark), "item_id").select("user_id", "position")
+    ranking = Ranking("vector", "vector", min(settings.top_k, catalogue.items))
+    return recommend(
+        users, seen, catalogue, ranking, blocks_for(users.count(), settings), settings, task_threads(spark)
+    )
+
+
+def measure(users: DataFrame, exact: DataFrame, centroids: "Centroids", recall: float) -> dict[str, float]:
     """How many lists must be probed, what they then hold of the exact lists (recall) and of all items (share), and of how many users.
 
-    As many of the nearest lists as hold the wanted share over all users' lists together.
+    As many of the nearest lists as hold the wanted share of the rows (user_id, list) of `exact`, all users together.
     """
     from recspark.retrieval.probe import places_of
 
-    spark = index.sparkSession
-    users = (
-        vectors.users.orderBy(drawn("user_id", config.seed), "user_id")
-        .limit(settings.sample_users)
-        .select("user_id", "vector")
-    )
-    catalogue = write_catalogue(vectors.items.select("item_id", "vector"), scratch)
-    had = vectors.seen(interactions).join(users, "user_id", "left_semi")
-    top_k, sizes = min(config.candidates.top_k, catalogue.items), config.candidates
-    exact = recommend(
-        users,
-        had.join(catalogue.positions(spark), "item_id").select("user_id", "position"),
-        catalogue,
-        Ranking("vector", "vector", top_k),
-        blocks_for(settings.sample_users, sizes),
-        sizes,
-        task_threads(spark),
-    )
-    found = exact.join(index.select("item_id", "list"), "item_id").select("user_id", "list").toArrow()
-    known = users.toArrow()
-    user = pc.index_in(found["user_id"], known["user_id"].combine_chunks()).to_numpy().astype(np.int64)
+    known, found = users.toArrow(), exact.select("user_id", "list").toArrow()
+    vectors, ids = vectors_of(known["vector"]), known["user_id"].combine_chunks()
+    user = pc.index_in(found["user_id"], ids).to_numpy().astype(np.int64)
     order = np.argsort(user, kind="stable")
-    places = np.sort(
-        places_of(
-            vectors_of(known["vector"]), near.sides(), user[order], found["list"].to_numpy().astype(np.int64)[order]
-        )
-    )
-    probes = 1 + int(places[math.ceil(settings.recall * len(places)) - 1]) if len(places) else 1
-    held = [
-        near.sizes[scores.topk(probes, 1).indices.numpy()].sum(1)
-        for _, scores in near.sides().scores(vectors_of(known["vector"]))
-    ]
+    lists = found["list"].to_numpy().astype(np.int64)
+    places = np.sort(places_of(vectors, centroids, user[order], lists[order]))
+    probes = 1 + int(places[math.ceil(recall * len(places)) - 1]) if len(places) else 1
+    near = [centroids.sizes[scores.topk(probes, 1).indices.numpy()].sum(1) for _, scores in centroids.scores(vectors)]
     return {
         PROBES: probes,
         "recall": float((places < probes).mean()) if len(places) else 1.0,
-        "share": float(np.concatenate(held).mean() / near.sizes.sum()),
+        "share": float(np.concatenate(near).mean() / centroids.sizes.sum()),
         "users": len(known),
     }

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
@@ -24,31 +23,18 @@ if TYPE_CHECKING:
 PROBES = "probes"  # in the manifest of index_lists
 
 
-@dataclass(frozen=True)
-class Near:
-    """The lists by number: centroids (L, D), spreads (L,) float32, how many of the ranked items each has (L,), and how many to probe."""
-
-    centroids: NDArray[np.float32]
-    spreads: NDArray[np.float32]
-    sizes: NDArray[np.int64]
-    probes: int
-
-    def sides(self) -> "Centroids":
-        from recspark.retrieval.probe import Centroids
-
-        return Centroids(self.centroids, self.spreads, self.sizes, self.probes)
-
-
-def read_index(spark: SparkSession, lake: Lake) -> tuple[DataFrame, Near]:
+def read_index(spark: SparkSession, lake: Lake) -> tuple[DataFrame, "Centroids"]:
     """(item_id, list) of this run date, and the lists.
 
     Raises UserError if the index was made from other vectors than are there now, or is of two runs.
     """
+    from recspark.retrieval.probe import Centroids
+
     items, lists = lake.read(spark, ITEM_INDEX), lake.read(spark, INDEX_LISTS)
     for made, source in ((ITEM_INDEX, ITEM_VECTORS), (INDEX_LISTS, ITEM_INDEX)):
         require_made_from(lake, made, source)
     rows = lists.toArrow().sort_by("list")
-    return items, Near(
+    return items, Centroids(
         vectors_of(rows["centroid"], "centroid"),
         rows["spread"].to_numpy(),
         rows["items"].to_numpy(),
@@ -81,7 +67,7 @@ def lists_by_index(
     seen: DataFrame,
     items: DataFrame,
     catalogue: Catalogue,
-    index: tuple[DataFrame, Near],
+    index: tuple[DataFrame, "Centroids"],
     search: Search,
     scratch: str,
 ) -> DataFrame:
@@ -89,13 +75,13 @@ def lists_by_index(
 
     Each shard is searched for all users, and the best of all shards are the user's.
     """
-    listed_in, near = index
+    listed_in, centroids = index
     there = listed_in.select("item_id", "list").join(items.select("item_id"), "item_id")
     # Numbers alone: the vectors are moved once, beside them.
     placed = keep(there.join(catalogue.positions(users.sparkSession), "item_id"), f"{scratch}/placed")
-    near = replace(near, sizes=sizes_of(placed, len(near.sizes)))
-    listed = write_listed(items.join(placed, "item_id"), near.sizes, search.shards, scratch)
-    shards = [search_shard(users, seen, catalogue, listed, n, near, search) for n in range(listed.shards)]
+    centroids = replace(centroids, sizes=sizes_of(placed, len(centroids.sizes)))
+    listed = write_listed(items.join(placed, "item_id"), centroids.sizes, search.shards, scratch)
+    shards = [search_shard(users, seen, catalogue, listed, n, centroids, search) for n in range(listed.shards)]
     if len(shards) == 1:
         return shards[0]
     best = F.row_number().over(Window.partitionBy("user_id").orderBy(F.desc("score"), "item_id"))
@@ -104,7 +90,13 @@ def lists_by_index(
 
 
 def search_shard(
-    users: DataFrame, seen: DataFrame, catalogue: Catalogue, listed: Listed, shard: int, near: Near, search: Search
+    users: DataFrame,
+    seen: DataFrame,
+    catalogue: Catalogue,
+    listed: Listed,
+    shard: int,
+    centroids: "Centroids",
+    search: Search,
 ) -> DataFrame:
     """The lists from a shard's items alone."""
     top_k, memory, threads = search.top_k, search.sizes.memory_mib * 2**20, search.threads
@@ -113,9 +105,9 @@ def search_shard(
         from recspark.retrieval.probe import ListedItems, probed_top_k
 
         ids = users["user_id"]
-        vectors = vectors_of(users["vector"]) if len(ids) else np.zeros((0, near.centroids.shape[1]), np.float32)
+        vectors = vectors_of(users["vector"]) if len(ids) else np.zeros((0, centroids.vectors.shape[1]), np.float32)
         items = ListedItems(*listed.arrays(shard))
-        lists = probed_top_k(vectors, items, near.sides(), seen_rows(ids, seen), top_k, memory, threads)
+        lists = probed_top_k(vectors, items, centroids, seen_rows(ids, seen), top_k, memory, threads)
         return listing(ids, lists, catalogue)
 
     return over_blocks(users, seen, search.blocks, list_block, listing_schema(users, catalogue))

@@ -11,7 +11,6 @@ from pyspark.sql.types import LongType
 from recspark.data.sources import Source
 from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.stages import candidates
 from recspark.stages.candidates import (
     CandidatesConfig,
     read_deny_list,
@@ -19,19 +18,14 @@ from recspark.stages.candidates import (
 )
 from recspark.stages.list_vectors import require_one_model
 from recspark.tables import CANDIDATES
-from tests.vector_world import new_lake, settings, write_world
+from tests.vector_world import lists_of, new_lake, settings, write_world
 
 SPLITS = ["train", "valid", "history", "masked", "test"]
 
 
 def run(spark, lake: Lake, **config) -> dict:
     """user -> list of items, after the lists were found well-formed."""
-    candidates.run(spark, lake, settings(CandidatesConfig(**config)))
-    frame = lake.read(spark, CANDIDATES).toPandas().sort_values(["user_id", "rank"])
-    for _, one in frame.groupby("user_id"):
-        assert one["rank"].tolist() == list(range(1, len(one) + 1))
-        assert (np.diff(one.score) <= 0).all()
-    return frame.groupby("user_id").item_id.apply(list).to_dict()
+    return lists_of(spark, lake, settings(CandidatesConfig(**config)))
 
 
 @pytest.fixture(scope="module")

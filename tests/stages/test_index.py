@@ -5,17 +5,15 @@ import pytest
 import yaml
 
 from recspark.config import load
-from recspark.data.listed import shards_of
 from recspark.data.sources import Source
 from recspark.errors import UserError
-from recspark.lake import Lake
 from recspark.pipeline import Deployment
 from recspark.stages import candidates, index
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.index import IndexConfig
-from recspark.tables import CANDIDATES, INDEX_LISTS, ITEM_INDEX, ITEM_VECTORS
+from recspark.tables import INDEX_LISTS, ITEM_INDEX, ITEM_VECTORS
 from tests import nightly
-from tests.vector_world import new_lake, settings, table_frame, write_world
+from tests.vector_world import lists_of, new_lake, settings, table_frame, write_world
 
 TOP_K = 10
 
@@ -24,16 +22,6 @@ def config(candidates: dict | None = None, **section):
     found = settings(CandidatesConfig(top_k=TOP_K, **(candidates or {})))
     found.index = IndexConfig(**section) if section else None
     return found
-
-
-def lists_of(spark, lake: Lake, config) -> dict:
-    """user -> list of items, after the lists were found well-formed."""
-    candidates.run(spark, lake, config)
-    frame = lake.read(spark, CANDIDATES).toPandas().sort_values(["user_id", "rank"])
-    for _, one in frame.groupby("user_id"):
-        assert one["rank"].tolist() == list(range(1, len(one) + 1))
-        assert (np.diff(one.score) <= 0).all()
-    return frame.groupby("user_id").item_id.apply(list).to_dict()
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +120,6 @@ def test_vectors_that_are_all_the_same_make_one_list(spark, tmp_path):
     index.run(spark, lake, wanted)
     assert lake.manifest(INDEX_LISTS)["probes"] == 1
     assert lists_of(spark, lake, wanted) == {1: list(range(1, 11))}
-
-
-def test_shards_are_runs_of_lists_with_about_as_many_items():
-    assert [part.tolist() for part in shards_of(np.array([3, 0, 3, 3, 3]), 2)] == [[0, 2], [3, 4]]
-    assert [part.tolist() for part in shards_of(np.array([10, 1, 1]), 3)] == [[0], [1, 2]]
 
 
 def test_an_index_beside_combine_is_a_mistake_before_spark_starts(tmp_path):
