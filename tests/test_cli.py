@@ -19,6 +19,7 @@ def test_stages_are_chosen_in_order_both_ends_included():
         "sequence",
         "combine",
         "ratings",
+        "index",
         "candidates",
         "rerank",
         "evaluate",

@@ -122,7 +122,7 @@ def test_trials_run_what_every_night_runs_between_preprocess_and_publish():
     names = [stage_name(stage) for stage in PIPELINE]
     between = names[names.index("preprocess") + 1 : names.index("publish")]
     asked_for = [name for name in between if Deployment.model_fields[name].default is None]
-    assert asked_for == ["sequence", "combine", "ratings", "rerank"]
+    assert asked_for == ["sequence", "combine", "ratings", "index", "rerank"]
     assert [stage_name(stage) for stage in TRIAL] == [name for name in between if name not in asked_for]
 
 
