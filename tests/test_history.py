@@ -90,7 +90,8 @@ def test_what_a_kept_night_was_made_from_stays(lake: Lake):
     gone |= {f"{t}/run_date={SECOND}" for t in ("text_vectors", "user_factors", "item_factors")}
     assert before - left(lake) == gone
     assert lake.names("logs") == lake.names("tensorboard/finetune") == [f"run_date={THIRD}"]
-    assert lake.names("_scratch") == []
+    assert lake.names("_scratch") == ["replaced"]
+    assert lake.names("_scratch/replaced") == []
     assert not plan(lake, {THIRD}.__contains__).goes  # there is nothing more to do
 
 

@@ -78,13 +78,18 @@ class Files:
         if not self.exists(final):
             self.fs.move(source, target)
             return
-        self.fs.create_dir(f"{self.base}/{REPLACED}", recursive=True)
-        aside = f"{self.base}/{REPLACED}/{time.time():.0f}-{uuid.uuid4().hex}"
         if isinstance(self.fs, pafs.LocalFileSystem) and exchange(source, target):
-            self.fs.move(source, aside)
+            self.set_aside(staged)
         else:
-            self.fs.move(target, aside)
+            self.set_aside(final)
             self.fs.move(source, target)
+
+    def set_aside(self, relative: str) -> str:
+        """Take a folder from where it is read, by one rename; `sweep` removes it some minutes later. Returns where it is till then."""
+        aside = f"{REPLACED}/{time.time():.0f}-{uuid.uuid4().hex}"
+        self.fs.create_dir(f"{self.base}/{REPLACED}", recursive=True)
+        self.fs.move(f"{self.base}/{relative}", f"{self.base}/{aside}")
+        return aside
 
     def sweep(self) -> None:
         """Remove what was replaced long enough ago."""

@@ -41,7 +41,7 @@ def local_folder(path: str) -> Path:
         return Path(path)
     fs, base = pafs.FileSystem.from_uri(path)
     name = hashlib.sha256(path.encode())
-    if fs.get_file_info(f"{base}/{MANIFEST}").type == pafs.FileType.File:  # another run of the date has another manifest
+    if fs.get_file_info(f"{base}/{MANIFEST}").type == pafs.FileType.File:  # of another run of the date another
         with fs.open_input_stream(f"{base}/{MANIFEST}") as stream:
             name.update(stream.read())
     kept = Path(tempfile.gettempdir()) / "recspark" / name.hexdigest()[:16]

@@ -183,7 +183,7 @@ def machine() -> str | None:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         Path("/proc/1/stat").read_text()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')} {os.getuid()}"
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()} {os.getuid()}"
     except OSError:
         return None
 

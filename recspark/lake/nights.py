@@ -5,7 +5,6 @@ A part is one run date of a table, or one version of a model; its manifest names
 
 import datetime
 import re
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +87,13 @@ def folders(files: Files, relative: str) -> list[str]:
 
 def parts(files: Files) -> list[Part]:
     """All that are there and whole, by name and date."""
-    tables = [Place(name, key) for name in folders(files, "") if name not in OWN for key in folders(files, name) if DATED.fullmatch(key)]
+    tables = [
+        Place(name, key)
+        for name in folders(files, "")
+        if name not in OWN
+        for key in folders(files, name)
+        if DATED.fullmatch(key)
+    ]
     models = [
         Place(f"{MODELS}/{name}", key)
         for name in folders(files, MODELS)
@@ -163,10 +168,7 @@ def folders_beside(files: Files) -> list[tuple[str, datetime.date]]:
 
 
 def remove(files: Files, planned: Vacuum) -> None:
-    """Carry it out. Each part goes from where it is read by one rename, and is deleted then."""
-    for path in (*(part.place.path for part in planned.goes), *planned.beside):
-        away = f"_scratch/vacuum-{uuid.uuid4().hex}"
-        files.fs.create_dir(f"{files.base}/_scratch", recursive=True)
-        if files.exists(path):
-            files.fs.move(f"{files.base}/{path}", f"{files.base}/{away}")
-            files.delete(away)
+    """Carry it out. All goes from where it is read, a rename each, and only then is deleted: whoever had begun to list it may be done."""
+    paths = (*(part.place.path for part in planned.goes), *planned.beside)
+    for aside in [files.set_aside(path) for path in paths if files.exists(path)]:
+        files.delete(aside)
