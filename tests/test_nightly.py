@@ -25,7 +25,8 @@ class Night:
     def __init__(self, folder: Path, raw: Path, **changes: object):
         self.lake = folder / "lake"
         settings = nightly.small_night(raw, self.lake, nightly.MINILM, **changes)
-        settings["spark"]["conf"]["spark.hadoop.fs.s3a.secret.key"] = f"${{{nightly.SECRET_NAME}}}"
+        conf = {k: v for k, v in settings["spark"]["conf"].items() if k not in nightly.UNCOMPILED}  # as users run it
+        settings["spark"]["conf"] = conf | {"spark.hadoop.fs.s3a.secret.key": f"${{{nightly.SECRET_NAME}}}"}
         self.config = nightly.write_config(folder / "night.yaml", settings)
         self.arguments = ("--config", str(self.config), "--run-date", nightly.DATE)
 

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -74,7 +75,9 @@ class World:
         )
         env = {**nightly.environment(), "CHAOS_LAKE": str(lake)}
         with log.open("w") as stream:
-            return subprocess.Popen(command, env=env, stdout=stream, stderr=stream, start_new_session=True)
+            return subprocess.Popen(
+                command, env=env, stdout=stream, stderr=stream, start_new_session=True, preexec_fn=heed_interrupts
+            )
 
     def difference(self, lake: Path) -> str:
         """Which table is not what it should be, and how; empty if none."""
@@ -87,6 +90,11 @@ class World:
             except (AssertionError, OSError, KeyError) as error:
                 return f"{table}: {str(error).splitlines()[0]}"
         return ""
+
+
+def heed_interrupts() -> None:
+    """As in a terminal: what a shell has started in the background ignores them, and so would the night."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def disturbed(world: World, number: int, fault: str, draw: random.Random, moment: float) -> Outcome:
