@@ -6,7 +6,9 @@ why. A task is a function of (ranks, reporter) that must be picklable.
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 from pyspark.sql import SparkSession
@@ -80,7 +82,7 @@ def launch_once(
     failure: BaseException | None = None
     signals = Signals()
     watcher = Watcher(spark, settings, status_folder, watch, signals)
-    thread_errors, threading.excepthook = threading.excepthook, note_thread_error
+    before, threading.excepthook = threading.excepthook, note_thread_error
     with signals:
         watcher.start()
         try:  # in this thread: Horovod sets signal handlers, which only the main thread may
@@ -93,7 +95,7 @@ def launch_once(
             failure = error
         finally:
             watcher.finish()
-            threading.excepthook = thread_errors
+            threading.excepthook = before if isinstance(before, Leftovers) else Leftovers(before)
     statuses = read_statuses(status_folder)
     if signals.came():
         stop(spark, statuses)
@@ -127,6 +129,21 @@ def check_launch(spark: SparkSession, settings: LaunchSettings) -> None:
             raise UserError(
                 f"{settings.section}.launcher is horovod, which is not here ({error}); install it or set launcher: torch"
             ) from None
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """A hook for what ends a thread: those that Horovod leaves behind fail later on, when their pipes are closed, and that is told to
+    nobody; others go to the hook that was there before."""
+
+    before: Callable[[threading.ExceptHookArgs], None]
+
+    def __call__(self, error: threading.ExceptHookArgs) -> None:
+        modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.exc_traceback)]
+        if any(name.startswith("horovod.") for name in modules):
+            note_thread_error(error)
+        else:
+            self.before(error)
 
 
 def note_thread_error(error: threading.ExceptHookArgs) -> None:
