@@ -15,7 +15,7 @@ HOROVOD := .venv/.horovod
 READY := .venv/.ready
 PEERS := .venv-peers/.ready
 
-.PHONY: help setup preflight data demo airflow-demo chaos week package cluster-demo test bench bench-preprocess bench-topk bench-ann bench-encode bench-factorize bench-evaluate bench-night bench-scaling bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight peers data demo airflow-demo chaos week package cluster-demo test bench bench-preprocess bench-topk bench-ann bench-encode bench-train bench-factorize bench-evaluate bench-night bench-scaling bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ airflow-demo: setup ## the nightly DAG by Airflow, two dates on the demo's data,
 test: setup ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
 	$(WITH_JAVA) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-chaos: setup ## small nights with a fault each at a random moment, and run again; 20 take about 40 minutes
+chaos: setup ## small nights with a fault each at a random moment, and run again; 20 take about an hour
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.chaos $(ARGS)
 
 package: setup ## dist/: the wheel, and an environment that runs where it is unpacked, for --archives; about 4 minutes, 1 GB
@@ -45,7 +45,7 @@ cluster-demo: package ## a Spark cluster on this machine, and the demo's night o
 week: setup ## seven nights on a log that arrives by the day, one of them killed, beside a lake without them; about 10 minutes
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.week $(ARGS)
 
-bench: bench-preprocess bench-topk bench-ann bench-encode bench-factorize bench-evaluate ## the same work by ours and by peers; hours; make bench ARGS=--quick only sees that all runs and agrees
+bench: bench-preprocess bench-topk bench-ann bench-encode bench-train bench-factorize bench-evaluate ## the same work by ours and by peers; hours; make bench ARGS=--quick only sees that all runs and agrees
 	@$(BIN)/python benchmarks/table.py
 
 bench-preprocess: setup ## a raw log to clean, split, tokenised tables: pandas; to 30 million events
@@ -63,8 +63,10 @@ bench-encode: setup ## texts to vectors: sentence-transformers, Spark's predict_
 bench-factorize: setup ## implicit factors: Spark's ALS, implicit
 	$(WITH_JAVA) $(BIN)/python benchmarks/factorize.py $(ARGS)
 
-bench-evaluate: setup ## lists judged: recommenders, RePlay, ranx; what cannot be installed is left out
-	@[ $(PEERS) -nt benchmarks/peers.txt ] || $(BIN)/python tools/make_peers.py || echo "bench-evaluate: goes on without"
+bench-train: setup peers ## examples a second: the plain way, sentence-transformers' trainer; what two ranks gain; RECSPARK_DATASETS as above
+	$(WITH_JAVA) $(BIN)/python benchmarks/train.py $(ARGS)
+
+bench-evaluate: setup peers ## lists judged: recommenders, RePlay, ranx; what cannot be installed is left out
 	$(WITH_JAVA) $(BIN)/python benchmarks/evaluate.py $(ARGS)
 
 bench-night: setup ## the demo by stage, beside last time; a second night beside the first; about 15 minutes
@@ -95,6 +97,10 @@ clean: ## remove what set-up and tools made in this folder; the lake and the mac
 	rm -rf .venv .venv-peers .venv-airflow .airflow-demo .cluster-demo .data build dist recspark.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf spark-warehouse metastore_db derby.log
 	find recspark jobs tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+# What only peers of the benchmarks want.
+peers: $(PACKAGES)
+	@[ $(PEERS) -nt benchmarks/peers.txt ] || $(BIN)/python tools/make_peers.py || echo "the benchmarks go on without"
 
 # What can be missing, Java or a compiler, is said before the long installation.
 preflight:

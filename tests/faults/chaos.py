@@ -1,7 +1,7 @@
 """`make chaos`: small nights, each hit by a fault of some kind at some moment, then run again as if nothing had been.
 
 Every one must end by itself in bounded time, whatever became of it; and the night that follows must end well, with the tables of an
-undisturbed one. Kinds and moments are drawn by a seed. Writes docs/chaos.json and docs/chaos.md. 20 runs take about 40 minutes on 2 cores.
+undisturbed one. Kinds and moments are drawn by a seed. Writes docs/chaos.json and docs/chaos.md. 20 runs take about an hour on 2 cores.
 """
 
 import argparse
@@ -147,10 +147,10 @@ def stage_of(log: Path) -> str:
 
 
 def last_word(log: Path) -> str:
-    """The error that the run ended with, in one line."""
+    """The error that the run ended with, in one line, without this machine's folder."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     told = [line for line in lines if any(sign in line for sign in ("failed", "Error", "ended", "interrupted"))]
-    return (told or lines[-1:] or ["nothing was said"])[0][:200].replace("|", "/")
+    return (told or lines[-1:] or ["nothing was said"])[0].replace(f"{log.parent}/", "")[:200].replace("|", "/")
 
 
 def table(outcomes: list[Outcome]) -> str:
