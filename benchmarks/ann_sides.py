@@ -34,10 +34,10 @@ def settings(folder: Path, *more: str) -> Deployment:
 
 
 def prepare(folder: Path, top_k: int) -> None:
-    """The tables that index and candidates read, with nothing seen; and the index. Prints what it is, as JSON."""
+    """The tables that index and candidates read, with nothing seen; and the index. Prints what it is in each world, as JSON."""
     (folder / "top_k").write_text(str(top_k))
-    spark = new_session()
-    for world in ("awake", "whole"):
+    spark, told = new_session(), {}
+    for world in ("awake", "many", "whole"):
         lake = Lake(str(folder / "index" / world), DATE)
         items, users = (spark.read.parquet(str(folder / world / name)) for name in ("items", "users"))
         model, one = F.lit("model").alias("model_hash"), F.lit(1).cast("bigint")
@@ -61,8 +61,9 @@ def prepare(folder: Path, top_k: int) -> None:
         index.run(spark, lake, settings(folder, "index={}"))
         seconds = time.perf_counter() - began
         about = lake.manifest(INDEX_LISTS)
-    kept = {"lists": about["rows"], "index_seconds": round(seconds, 1)}
-    print(json.dumps(kept | {name: about[name] for name in (PROBES, "recall", "share")}))
+        kept = {"lists": about["rows"], "index_seconds": round(seconds, 1)}
+        told[world] = kept | {name: about[name] for name in (PROBES, "recall", "share")}
+    print(json.dumps(told))
 
 
 def nothing_seen(spark: SparkSession) -> DataFrame:

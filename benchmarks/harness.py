@@ -187,10 +187,10 @@ class Contender:
     awake: dict[str, Any]
 
 
-def alternate(contenders: Sequence[Contender], turns: int, quick: bool) -> dict[str, Turns]:
-    """What each took at each turn, in one order and the opposite by turns. An unmeasured turn goes before all, unless quick."""
+def alternate(contenders: Sequence[Contender], turns: int, quick: bool, warm: bool = False) -> dict[str, Turns]:
+    """What each took at each turn, in one order and the opposite by turns. An unmeasured turn goes before all, unless quick, or they are warm."""
     took = {contender.name: Turns() for contender in contenders}
-    for number in range(0 if quick else -1, turns):
+    for number in range(0 if quick or warm else -1, turns):
         for contender in contenders if number % 2 == 0 else contenders[::-1]:
             if not quick:
                 contender.side.run(contender.awake)

@@ -11,6 +11,7 @@ TITLES = {
     "topk": "Exact lists",
     "ann": "Lists by the index",
     "encode": "Texts to vectors",
+    "train": "Examples learned from",
     "factorize": "Implicit factors",
     "evaluate": "Lists judged",
     "night": "The demo's night, and the one after it",

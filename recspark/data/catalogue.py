@@ -72,57 +72,49 @@ def write_catalogue(items: DataFrame, scratch: str) -> Catalogue:
     Raises UserError if there is no item, or a vector is not finite or not as long as the others.
     """
     folder = f"{scratch}/catalogue-{uuid.uuid4().hex}"  # never twice the same: machines keep copies by path
-    count = 0
+    items.orderBy("item_id").write.parquet(f"{folder}/sorted")
+    fs, base = pafs.FileSystem.from_uri(folder)
+    count = sum(part.metadata.num_rows for part in parts_in_order(fs, f"{base}/sorted"))
+    columns = [f for f in items.schema.fields if f.name != "item_id"]
     with ExitStack() as stack:
         positions = None
-        for start, batch in laid_out(items, ("item_id",), folder):
+        streams = {f.name: stack.enter_context(fs.open_output_stream(f"{base}/{f.name}.npy")) for f in columns}
+        for start, batch in numbered_batches(fs, f"{base}/sorted"):
+            for field in columns:
+                rows = rows_of_column(batch.column(field.name), field)
+                if start == 0:
+                    write_header(streams[field.name], rows, count)
+                streams[field.name].write(rows.tobytes())
             place = pa.array(np.arange(start, start + len(batch), dtype=np.int32))
             table = pa.table({"item_id": batch.column("item_id"), "position": place})
             if positions is None:
-                fs, base = pafs.FileSystem.from_uri(folder)
                 positions = stack.enter_context(
                     pq.ParquetWriter(f"{base}/positions.parquet", table.schema, filesystem=fs)
                 )
             positions.write_table(table)
-            count = start + len(batch)
     if not count:
         raise UserError("the catalogue is empty: no item has a vector; see the rejects table and preprocess.items")
     return Catalogue(folder, count)
 
 
-def laid_out(frame: DataFrame, order: Sequence[str], folder: str) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Write each column but item_id as an array under the folder, rows in this order; (number of the first row, rows) on the way.
-
-    Raises UserError if a vector is not finite or not as long as the others.
-    """
-    frame.orderBy(*order).write.parquet(f"{folder}/sorted")
-    fs, base = pafs.FileSystem.from_uri(folder)
-    count = sum(part.metadata.num_rows for part in sorted_parts(fs, base))
-    columns = [f for f in frame.schema.fields if f.name != "item_id"]
-    with ExitStack() as stack:
-        streams = {f.name: stack.enter_context(fs.open_output_stream(f"{base}/{f.name}.npy")) for f in columns}
-        for start, batch in numbered_batches(fs, base):
-            for field in columns:
-                append_rows(streams[field.name], field, batch.column(field.name), start, count)
-            yield start, batch
-
-
-def sorted_parts(fs: pafs.FileSystem, base: str) -> Iterator[pq.ParquetFile]:
-    """The sorted parts in order: Spark numbers a sort's parts so that their names are ordered as their rows are."""
-    files = fs.get_file_info(pafs.FileSelector(f"{base}/sorted"))
+def parts_in_order(fs: pafs.FileSystem, base: str) -> Iterator[pq.ParquetFile]:
+    """A folder's Parquet files in order: Spark numbers a sort's parts so that their names are ordered as their rows are."""
+    files = fs.get_file_info(pafs.FileSelector(base))
     for path in sorted(f.path for f in files if f.base_name.endswith(".parquet")):
         yield pq.ParquetFile(fs.open_input_file(path))
 
 
-def numbered_batches(fs: pafs.FileSystem, base: str) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(position of the first row, rows) over the sorted parts."""
+def numbered_batches(
+    fs: pafs.FileSystem, base: str, columns: Sequence[str] | None = None
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(number of the first row, rows) over a folder's Parquet files in order; all columns if none are named."""
     start = 0
-    for part in sorted_parts(fs, base):
+    for part in parts_in_order(fs, base):
         about = part.metadata
         row_bytes = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups)) / max(
             about.num_rows, 1
         )
-        for batch in part.iter_batches(rows_of(BATCH_BYTES, row_bytes)):
+        for batch in part.iter_batches(rows_of(BATCH_BYTES, row_bytes), columns=columns):
             yield start, batch
             start += len(batch)
 
@@ -132,17 +124,19 @@ def rows_of(most: int, row_bytes: float) -> int:
     return int(min(BATCH_ROWS, max(1, most // max(row_bytes, 1))))
 
 
-def append_rows(stream: Any, field: T.StructField, column: pa.Array, start: int, count: int) -> None:
-    """Append rows to a .npy stream of `count` rows, after its header if they are the first."""
-    rows = vectors_of(column, field.name) if isinstance(field.dataType, T.ArrayType) else numbers_of(column)
-    if start == 0:
-        header = {
-            "descr": np.lib.format.dtype_to_descr(rows.dtype),
-            "fortran_order": False,
-            "shape": (count, *rows.shape[1:]),
-        }
-        np.lib.format.write_array_header_1_0(stream, header)
-    stream.write(rows.tobytes())
+def write_header(stream: Any, rows: NDArray[Any], count: int) -> None:
+    """Of a .npy stream that gets `count` rows like these."""
+    header = {
+        "descr": np.lib.format.dtype_to_descr(rows.dtype),
+        "fortran_order": False,
+        "shape": (count, *rows.shape[1:]),
+    }
+    np.lib.format.write_array_header_1_0(stream, header)
+
+
+def rows_of_column(column: pa.Array, field: T.StructField) -> NDArray[Any]:
+    """(rows, D) of a column of vectors, (rows,) of numbers or booleans."""
+    return vectors_of(column, field.name) if isinstance(field.dataType, T.ArrayType) else numbers_of(column)
 
 
 def numbers_of(column: pa.Array) -> NDArray[Any]:

@@ -74,7 +74,7 @@ def write_neighbours(matrix: DataFrame, items: int, scratch: str) -> Neighbours:
     fs, base = pafs.FileSystem.from_uri(folder)
     counts: NDArray[Any] = np.zeros(items + 1, np.int64)
     with fs.open_output_stream(f"{base}/other") as others, fs.open_output_stream(f"{base}/weight") as weights:
-        for _, batch in numbered_batches(fs, base):
+        for _, batch in numbered_batches(fs, f"{base}/sorted"):
             others.write(batch.column("other").to_numpy().astype(PARTS["other"]).tobytes())
             weights.write(batch.column("weight").to_numpy().astype(PARTS["weight"]).tobytes())
             counts[1:] += np.bincount(batch.column("item").to_numpy(), minlength=items)

@@ -62,7 +62,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         ranked = mark_denied(ranked, read_deny_list(spark, settings.deny, items.schema["item_id"].dataType))
     allowed = () if settings.deny is None else ("allowed",)
     index = config.index
-    # With an index the vectors lie in its order, and are read from there.
+    # With an index the vectors are read from there, where they lie in its order.
     catalogue = write_catalogue(ranked if index is None else ranked.drop("vector"), lake.scratch("candidates"))
     require_enough_items(catalogue, allowed, settings.top_k)
 
@@ -73,10 +73,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         ranking = Ranking("vector", "vector", settings.top_k, allowed)
         lists = recommend(people, seen, catalogue, ranking, blocks, settings, threads)
     else:
-        offered = ranked.where(" and ".join(allowed) or "true").select("item_id", "vector")
-        search = Search(settings.top_k, blocks, settings, threads, index.shards)
-        scratch = lake.scratch("candidates")
-        lists = lists_by_index(people, seen, offered, catalogue, read_index(spark, lake), search, scratch)
+        search, found = Search(settings.top_k, blocks, settings, threads, index.shards), read_index(spark, lake)
+        lists = lists_by_index(people, seen, catalogue, allowed, found, search, lake.scratch("candidates"))
     lake.write(lists, CANDIDATES, **{RETRIEVER_VERSION: version})
     lake.clear_scratch("candidates")
 

@@ -18,13 +18,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.config import Settings
-from recspark.data.catalogue import vectors_of, write_catalogue
+from recspark.data.blocks import keep
+from recspark.data.catalogue import Catalogue, vectors_of, write_catalogue
 from recspark.data.sums import exact_mean
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.session import task_threads
 from recspark.stages.candidates import CandidatesConfig
-from recspark.stages.list_vectors import ListVectors, list_vectors, require_one_model
+from recspark.stages.list_vectors import list_vectors, require_one_model
 from recspark.stages.lists import Ranking, blocks_for, recommend
 from recspark.stages.probed_lists import PROBES
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
@@ -73,15 +74,18 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     require_one_model(vectors.items, vectors.users)
     about = {RETRIEVER_VERSION: vectors_version(lake, "index")}
 
-    items = vectors.items.select("item_id", "vector", "model_hash")
-    count = items.count()
-    wanted = min(count, settings.lists or math.ceil(4 * math.sqrt(count)))
+    items, scratch = vectors.items.select("item_id", "vector", "model_hash"), lake.scratch("index")
+    catalogue = write_catalogue(items.select("item_id", "vector"), scratch)
+    wanted = min(catalogue.items, settings.lists or math.ceil(4 * math.sqrt(catalogue.items)))
     found_LD = learn_centroids(items, wanted, settings, config.seed)
-    lake.write(in_lists(items, found_LD).select("item_id", "list", "distance", "model_hash"), ITEM_INDEX, **about)
+    placed = keep(in_lists(items, found_LD).select("item_id", "list", "distance"), f"{scratch}/placed")
+    rows = items.join(placed, "item_id").join(catalogue.positions(spark), "item_id").orderBy("list", "position")
+    lake.write(rows.select(*(column.name for column in ITEM_INDEX.columns)), ITEM_INDEX, **about)
     index = lake.read(spark, ITEM_INDEX)  # so that the manifest of index_lists says which it was made from
     centroids = shaped(index, found_LD)
     users = sampled(vectors.users, "user_id", settings.sample_users, config.seed)
-    exact = exact_lists(users, vectors, interactions, config.candidates, lake.scratch("index"))
+    seen = vectors.seen(interactions)
+    exact = exact_lists(users, seen, catalogue, config.candidates)
     measured = measure(users, exact.join(index, "item_id"), centroids, settings.recall)
     log.info(
         "index: %s lists; the %s nearest of a user hold %.1f%% of what the exact lists of %s users have, and %.1f%% of all items",
@@ -146,17 +150,14 @@ def shaped(index: DataFrame, centroids_LD: NDArray[np.float32]) -> "Centroids":
     return Centroids(centroids_LD, spreads.astype(np.float32), sizes, 1)
 
 
-def exact_lists(
-    users: DataFrame, vectors: ListVectors, interactions: DataFrame, settings: CandidatesConfig, scratch: str
-) -> DataFrame:
-    """(user_id, item_id, …): what candidates would list without an index, nothing denied."""
+def exact_lists(users: DataFrame, seen: DataFrame, catalogue: Catalogue, settings: CandidatesConfig) -> DataFrame:
+    """(user_id, item_id, …): what candidates would list without an index, nothing denied. seen: (user_id, item_id)."""
     spark = users.sparkSession
-    catalogue = write_catalogue(vectors.items.select("item_id", "vector"), scratch)
-    had = vectors.seen(interactions).join(users, "user_id", "left_semi")
-    seen = had.join(catalogue.positions(spark), "item_id").select("user_id", "position")
+    had = seen.join(users, "user_id", "left_semi").join(catalogue.positions(spark), "item_id")
     ranking = Ranking("vector", "vector", min(settings.top_k, catalogue.items))
+    blocks = blocks_for(users.count(), settings)
     return recommend(
-        users, seen, catalogue, ranking, blocks_for(users.count(), settings), settings, task_threads(spark)
+        users, had.select("user_id", "position"), catalogue, ranking, blocks, settings, task_threads(spark)
     )
 
 

@@ -9,9 +9,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, vectors_of
-from recspark.data.listed import Listed, sizes_of, write_listed
+from recspark.data.listed import Listed, write_listed
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.stages.lists import ListSettings, listing, listing_schema, over_blocks, seen_rows
@@ -23,18 +22,19 @@ if TYPE_CHECKING:
 PROBES = "probes"  # in the manifest of index_lists
 
 
-def read_index(spark: SparkSession, lake: Lake) -> tuple[DataFrame, "Centroids"]:
-    """(item_id, list) of this run date, and the lists.
+def read_index(spark: SparkSession, lake: Lake) -> tuple[str, "Centroids"]:
+    """The folder of this run date's item_index, and the lists.
 
     Raises UserError if the index was made from other vectors than are there now, or is of two runs.
     """
     from recspark.retrieval.probe import Centroids
 
-    items, lists = lake.read(spark, ITEM_INDEX), lake.read(spark, INDEX_LISTS)
+    lake.read(spark, ITEM_INDEX)  # checked, and an input of what is made
+    lists = lake.read(spark, INDEX_LISTS)
     for made, source in ((ITEM_INDEX, ITEM_VECTORS), (INDEX_LISTS, ITEM_INDEX)):
         require_made_from(lake, made, source)
     rows = lists.toArrow().sort_by("list")
-    return items, Centroids(
+    return lake.table_path(ITEM_INDEX), Centroids(
         vectors_of(rows["centroid"], "centroid"),
         rows["spread"].to_numpy(),
         rows["items"].to_numpy(),
@@ -65,22 +65,20 @@ class Search:
 def lists_by_index(
     users: DataFrame,
     seen: DataFrame,
-    items: DataFrame,
     catalogue: Catalogue,
-    index: tuple[DataFrame, "Centroids"],
+    allowed: tuple[str, ...],
+    index: tuple[str, "Centroids"],
     search: Search,
     scratch: str,
 ) -> DataFrame:
-    """(user_id, rank from 1, item_id, score float), as `recommend`, of the items (item_id, vector) in the lists that a user probes.
+    """(user_id, rank from 1, item_id, score float), as `recommend`, of the items in the lists that a user probes.
 
-    Each shard is searched for all users, and the best of all shards are the user's.
+    index: see `read_index`. Each shard is searched for all users, and the best of all shards are the user's.
     """
-    listed_in, centroids = index
-    there = listed_in.select("item_id", "list").join(items.select("item_id"), "item_id")
-    # Numbers alone: the vectors are moved once, beside them.
-    placed = keep(there.join(catalogue.positions(users.sparkSession), "item_id"), f"{scratch}/placed")
-    centroids = replace(centroids, sizes=sizes_of(placed, len(centroids.sizes)))
-    listed = write_listed(items.join(placed, "item_id"), centroids.sizes, search.shards, scratch)
+    folder, centroids = index
+    mask = np.all([catalogue.array(c) for c in allowed], axis=0) if allowed else None
+    listed = write_listed(folder, len(centroids.sizes), mask, search.shards, scratch)
+    centroids = replace(centroids, sizes=listed.sizes)
     shards = [search_shard(users, seen, catalogue, listed, n, centroids, search) for n in range(listed.shards)]
     if len(shards) == 1:
         return shards[0]

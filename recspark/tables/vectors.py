@@ -72,11 +72,13 @@ USER_VECTORS = Table(
 )
 ITEM_INDEX = Table(
     "item_index",
-    "Where there is a section index: the list that each item is in.",
+    "Where there is a section index: the list that each item is in. The rows lie in the order of list, then position.",
     (
         Column("item_id", "id", "the item"),
         Column("list", "int", "number of the list whose centroid is nearest to the item's vector"),
+        Column("position", "int", "place of the item, from 0, among all of item_vectors by ascending id"),
         Column("distance", "double", "of the two"),
+        Column("vector", "array<float>", "the item's, as in item_vectors"),
         Column("model_hash", "string", "content hash of the retriever"),
     ),
     key=("item_id",),

@@ -155,7 +155,8 @@ def test_a_run_that_is_asked_to_end_ends_though_its_ranks_learn(
     def ask(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, ask)
+    # Also of SIGINT, which a shell that starts the tests in the background has them ignore.
+    before = {asked: signal.signal(asked, ask) for asked in (signal.SIGINT, signal.SIGTERM)}
     (tmp_path / "status").mkdir()
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -168,7 +169,8 @@ def test_a_run_that_is_asked_to_end_ends_though_its_ranks_learn(
                 str(tmp_path / "log"),
             )
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for asked, handler in before.items():
+            signal.signal(asked, handler)
     assert spark.range(10).count() == 10
 
 

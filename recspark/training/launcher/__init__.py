@@ -136,7 +136,7 @@ class Leftovers:
     """A hook for what ends a thread: those that Horovod leaves behind fail later on, when their pipes are closed, and that is told to
     nobody; others go to the hook that was there before."""
 
-    before: Callable[[threading.ExceptHookArgs], None]
+    before: Callable[[threading.ExceptHookArgs], object]
 
     def __call__(self, error: threading.ExceptHookArgs) -> None:
         modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.exc_traceback)]
