@@ -1,4 +1,4 @@
-"""The sides of benchmarks/ann.py: `ann_sides.py index | exact | faiss FOLDER RECALL`; `ann_sides.py prepare FOLDER TOP_K` makes the lakes.
+"""The sides of benchmarks/ann.py: `ann_sides.py index | exact | faiss FOLDER RECALL`; `ann_sides.py prepare FOLDER TOP_K WORLD...` makes the lakes.
 
 A request: world, the lake, or for FAISS the arrays, of that name in the folder.
 """
@@ -33,11 +33,11 @@ def settings(folder: Path, *more: str) -> Deployment:
     return config.load(ROOT / "conf" / "demo.yaml", Deployment, overrides)
 
 
-def prepare(folder: Path, top_k: int) -> None:
+def prepare(folder: Path, top_k: int, worlds: list[str]) -> None:
     """The tables that index and candidates read, with nothing seen; and the index. Prints what it is in each world, as JSON."""
     (folder / "top_k").write_text(str(top_k))
     spark, told = new_session(), {}
-    for world in ("awake", "many", "whole"):
+    for world in worlds:
         lake = Lake(str(folder / "index" / world), DATE)
         items, users = (spark.read.parquet(str(folder / world / name)) for name in ("items", "users"))
         model, one = F.lit("model").alias("model_hash"), F.lit(1).cast("bigint")
@@ -118,7 +118,7 @@ def faiss_side(folder: Path, recall: float) -> tuple[Work, Keep | None]:
 if __name__ == "__main__":
     what, place = sys.argv[1], Path(sys.argv[2])
     if what == "prepare":
-        prepare(place, int(sys.argv[3]))
+        prepare(place, int(sys.argv[3]), sys.argv[4:])
     elif what == "faiss":
         serve(lambda: faiss_side(place, float(sys.argv[3])))
     else:

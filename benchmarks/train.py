@@ -9,8 +9,8 @@ learns otherwise, from the text of five earlier items to the next one's, in batc
 Then epochs, after the first: two ranks by Horovod beside two that never speak and so learn two models, which is all that two cores could do, one rank of two
 threads, and TorchDistributor; the same answer is the training loss of every epoch. And the seconds from the launch to the end of the first step.
 
-The trainer wants packages that are in an environment of their own, which `make bench-train` makes; without it, it is left out. --quick runs Horovod, one rank
-and the plain way. amazon-games is in the folder that RECSPARK_DATASETS names.
+The trainer wants packages that are in an environment of their own, which `make bench-train` makes; without it, it is left out. --quick runs Horovod
+and the plain way alone. amazon-games is in the folder that RECSPARK_DATASETS names.
 """
 
 import json
@@ -54,7 +54,7 @@ def main() -> None:
     given = arguments(__doc__)
     sets, left_out = [Data("MovieLens-100K", "conf/demo.yaml", RANK_SIDES | PEER_SIDES)], []
     if given.quick:
-        sets = [Data("MovieLens-100K", "conf/demo.yaml", {"horovod": None, "one": RANKS, "plain": RANKS})]
+        sets = [Data("MovieLens-100K", "conf/demo.yaml", {"horovod": None, "plain": RANKS})]
     elif (Path(os.environ.get("RECSPARK_DATASETS", "")) / EVENTS).exists():
         sets.append(Data("amazon-games", "benchmarks/amazon-games.yaml", {"horovod": None} | PEER_SIDES))
     else:

@@ -31,11 +31,12 @@ ROOT = Path(__file__).parent.parent
 RANKS = 2
 BATCH = 64  # pairs of a step of sentence-transformers' trainer
 HISTORY, HISTORY_TOKENS = 5, 128
-PLAIN_STEPS, TRAINER_STEPS = 20, 4
+PLAIN_STEPS = {"whole": 20, "first": 20, "quick": 2}
+TRAINER_STEPS = 4
 CHECKED = 8  # items of several users whose loss is differentiated by either way
 QUICK_USERS, QUICK_LEAST = 60, 8  # users whose events are taken, and how many of them must have an item
 DATE = datetime.date(2026, 1, 2)
-EPOCHS = {"whole": 4, "first": 4, "quick": 2}
+EPOCHS = {"whole": 4, "first": 4, "quick": 1}
 EXAMPLES = {1: "examples-1", 2: "examples-2"}  # by the number of ranks
 SETTINGS = ["finetune.adaptation={kind: lora}", "finetune.reader=arrow", "finetune.validation_fraction=0"]
 
@@ -62,11 +63,10 @@ def prepare(folder: Path, config_path: str, size: str) -> None:
         own = config.load(ROOT / config_path, Deployment, [*overrides, f"finetune.num_processes={ranks}", *launcher])
         rows = training_examples(spark, lake, own, factors)
         rows.write.partitionBy(*TRAINING_EXAMPLES.folders).parquet(str(folder / path))
-    write_pairs(spark, lake, folder / "pairs.parquet")
+    if size != "quick":
+        write_pairs(spark, lake, folder / "pairs.parquet")
     session.stop(spark)
-    (folder / "about.json").write_text(
-        json.dumps({"config": config_path, "overrides": overrides, "until": 1 if size == "first" else None})
-    )
+    (folder / "about.json").write_text(json.dumps({"config": config_path, "overrides": overrides, "size": size}))
 
 
 def few_of(folder: Path) -> list[str]:
@@ -106,6 +106,11 @@ def write_pairs(spark: Any, lake: Any, path: Path) -> None:
     drawn.select("history", "target").toPandas().to_parquet(path)
 
 
+def about_of(folder: Path) -> dict[str, Any]:
+    """What prepare was asked for."""
+    return json.loads((folder / "about.json").read_text())
+
+
 @contextmanager
 def job_of(folder: Path, ranks: int) -> Iterator["TrainingJob"]:
     """The training of so many ranks, that goes on from nothing."""
@@ -116,15 +121,16 @@ def job_of(folder: Path, ranks: int) -> Iterator["TrainingJob"]:
     from recspark.training.item_lesson import ItemLesson
     from recspark.training.learner import TrainingJob
 
-    about = json.loads((folder / "about.json").read_text())
+    about = about_of(folder)
     own = config.load(ROOT / about["config"], Deployment, about["overrides"])
     lake = Lake(own.lake, DATE)
     factors, _ = lake.read_model("factors")
     lesson, examples = ItemLesson(own.finetune, base_encoder(lake, own.encoder), factors), str(folder / EXAMPLES[ranks])
     threads = RANKS // ranks
     with TemporaryDirectory(dir=folder) as kept:
+        until = 1 if about["size"] == "first" else None
         places = examples, f"{kept}/checkpoints", f"{kept}/curves"
-        yield TrainingJob(own.finetune, lesson, *places, own.seed, threads, about["until"])
+        yield TrainingJob(own.finetune, lesson, *places, own.seed, threads, until)
 
 
 def told_of(job: "TrainingJob") -> dict[str, Any]:
@@ -263,7 +269,7 @@ def plain(folder: Path) -> tuple[Work, Keep | None]:
         users.append(step.numbers["positives"])
     forms_NJJ, users_N = torch.cat(forms), np.round(np.concatenate(users)).astype(np.int64)
     forms.clear()
-    rng = np.random.default_rng(job.seed)
+    rng, steps = np.random.default_rng(job.seed), PLAIN_STEPS[about_of(folder)["size"]]
 
     def losses(chosen: np.ndarray) -> torch.Tensor:
         """Of pairs of these items: each one's share of its item's."""
@@ -273,7 +279,7 @@ def plain(folder: Path) -> tuple[Work, Keep | None]:
     def work(told: str) -> dict[str, Any] | None:
         if not told:
             return None
-        batches = rng.choice(len(users_N), (PLAIN_STEPS, job.settings.batch_size), p=users_N / users_N.sum())
+        batches = rng.choice(len(users_N), (steps, job.settings.batch_size), p=users_N / users_N.sum())
         began = time.perf_counter()
         for batch in batches:
             learner.optimizer.zero_grad()
