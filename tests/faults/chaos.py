@@ -49,9 +49,12 @@ class Outcome:
 
 
 class World:
-    """Raw data, an encoder, a configuration, and a whole night that nothing disturbed."""
+    """Raw data, an encoder, a configuration, and a whole night that nothing disturbed.
 
-    def __init__(self, folder: Path):
+    at_once: as many of them side by side, as the others will be, so that moments are drawn over all that such a night takes.
+    """
+
+    def __init__(self, folder: Path, at_once: int):
         self.folder = folder
         nightly.sample_movielens(folder, users=60, least=6)
         encoder = make_tiny_encoder(folder / "encoder", layers=2)
@@ -61,8 +64,10 @@ class World:
         settings["lake"] = "${CHAOS_LAKE}"
         nightly.write_config(folder / "night.yaml", settings)
         began = time.time()
-        if self.start(folder / "whole", folder / "whole.log").wait():
-            raise SystemExit(f"the undisturbed night failed: {last_word(folder / 'whole.log')}")
+        names = ["whole", *(f"whole-{number}" for number in range(1, at_once))]
+        nights = {name: self.start(folder / name, folder / f"{name}.log") for name in names}
+        if failed := [name for name, night in nights.items() if night.wait()]:
+            raise SystemExit(f"an undisturbed night failed: {last_word(folder / f'{failed[0]}.log')}")
         self.seconds = time.time() - began
         self.whole = {table: nightly.read(folder / "whole", table) for table in OUTPUTS}
 
@@ -179,7 +184,7 @@ def main() -> int:
         kinds = [possible[n % len(possible)] for n in range(given.runs)]
         draw.shuffle(kinds)
         moments = [draw.uniform(0.05, 0.9) for _ in kinds]
-        world = World(Path(folder))
+        world = World(Path(folder), given.at_once)
         print(f"an undisturbed night takes {world.seconds:.0f} s", flush=True)
 
         def one(number: int) -> Outcome:
