@@ -19,7 +19,7 @@ TITLES = {
 }
 INTRODUCTION = """# Speed, beside what one would otherwise use
 
-Written by `make bench` (`benchmarks/`), which anybody can run; `make bench ARGS=--quick` sees in a minute that all sides run and agree. Both sides of a line
+Written by `make bench` (`benchmarks/`), which anybody can run; `make bench ARGS=--quick` sees in some minutes that they run and agree. Both sides of a line
 do the same work on the same machine in one run, by turns; medians, in brackets the least and the most. The ratio is the peer's over ours: the larger,
 the better for us. Where a goal is not reached, it says so. These are small machines, and noisy: compare ratios, not seconds.
 """
