@@ -1,4 +1,4 @@
-"""A whole night on a small real sample: by `recspark run`, and by spark-submit of each job, some on executors of their own."""
+"""A whole night on a small real sample: by `recspark run`, and by spark-submit of each job on executors of their own."""
 
 import json
 import shutil
@@ -124,12 +124,12 @@ def same(one: Path, other: Path, *tables: str) -> None:
         pd.testing.assert_frame_equal(nightly.read(one, table), nightly.read(other, table), check_exact=True)
 
 
-def test_each_job_by_spark_submit_gives_the_same_tables(night: Night, raw: Path, tmp_path: Path):
-    """Two of them on executors of their own, one where ranks must find each other and one where workers map files; the others soon done."""
-    jobs = Night(tmp_path, raw)
+def test_each_job_by_spark_submit_on_executors_of_their_own_gives_the_same_tables(
+    night: Night, raw: Path, tmp_path: Path
+):
+    jobs = Night(tmp_path, raw, **{"spark.master": "local-cluster[2,1,1024]"})
     for stage in STAGES:
-        apart = ("--set", "spark.master=local-cluster[2,1,1024]") if stage in ("finetune", "candidates") else ()
-        nightly.succeed(nightly.spark_submit(stage, *jobs.arguments, *apart))
+        nightly.succeed(nightly.spark_submit(stage, *jobs.arguments))
     same(
         night.lake,
         jobs.lake,
