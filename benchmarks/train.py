@@ -84,7 +84,8 @@ def compare(data: Data, folder: Path, turns: int, quick: bool) -> list[Line]:
 
 def start(name: str, threads: int | None, folder: Path) -> Side:
     python = THEIRS if name == "trainer" else Path(sys.executable)
-    return Side(name, [python, HERE / "train_sides.py", name, folder], folder, threads)
+    script = HERE / ("train_peers.py" if name in PEER_SIDES else "train_sides.py")
+    return Side(name, [python, script, name, folder], folder, threads)
 
 
 def contender(name: str, side: Side, folder: Path) -> Contender:
