@@ -14,6 +14,7 @@ PACKAGES := .venv/.packages
 HOROVOD := .venv/.horovod
 READY := .venv/.ready
 PEERS := .venv-peers/.ready
+CLASSES := .venv/spark-classes.jsa
 
 .PHONY: help setup preflight peers data demo airflow-demo chaos week package cluster-demo test bench bench-preprocess bench-topk bench-ann bench-encode bench-train bench-factorize bench-evaluate bench-night bench-scaling bench-prefix bench-adaptations quality check lock clean
 
@@ -30,7 +31,7 @@ demo: setup ## the whole nightly run on MovieLens-100K, and what it says to one 
 airflow-demo: setup ## the nightly DAG by Airflow, two dates on the demo's data, through spark-submit; about 15 minutes
 	$(WITH_JAVA) $(BIN)/python tools/airflow_demo.py
 
-test: setup ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
+test: setup $(CLASSES) ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
 	$(WITH_JAVA) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: setup ## small nights with a fault each at a random moment, and run again; 20 take about an hour
@@ -119,6 +120,9 @@ $(PACKAGES): requirements.lock tools/make_venv.py | preflight
 $(HOROVOD): $(PACKAGES) tools/horovod.txt tools/build_horovod.py
 	@$(BIN)/python tools/build_horovod.py
 	@touch $@
+
+$(CLASSES): $(PACKAGES) tests/class_archive.py | $(READY)
+	@$(WITH_JAVA) $(BIN)/python -m tests.class_archive
 
 $(READY): $(HOROVOD) setup.py recspark/__init__.py tools/check_set.py
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .

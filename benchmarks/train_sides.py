@@ -190,8 +190,8 @@ def apart(folder: Path) -> tuple[Work, Keep | None]:
             kept = Path(job.checkpoints).parent
             shares = [str(kept / f"rank-{rank}") for rank in range(RANKS)]
             for rank, place in enumerate(shares):  # for its process, the only shard
-                Path(place).mkdir()
-                (Path(place) / "shard=0").symlink_to(Path(job.examples) / f"shard={rank}")
+                Path(place, "examples").mkdir(parents=True)
+                Path(place, "examples", "shard=0").symlink_to(Path(job.examples) / f"shard={rank}")
             processes = [
                 subprocess.Popen([sys.executable, __file__, "share", str(folder), place], stdout=sys.stderr)
                 for place in shares
@@ -199,7 +199,7 @@ def apart(folder: Path) -> tuple[Work, Keep | None]:
             codes = [process.wait() for process in processes]
             if any(codes):
                 raise RuntimeError("a rank failed; it has said why above")
-            both = [told_of(replace(job, examples=place, checkpoints=f"{place}/checkpoints")) for place in shares]
+            both = [told_of(placed(job, place)) for place in shares]
         return both[0] | {"epochs": [max(seconds) for seconds in zip(*(rank["epochs"] for rank in both), strict=True)]}
 
     return work, keep
@@ -210,10 +210,12 @@ def share(folder: Path, place: str) -> None:
     from recspark.training.launcher import LocalRanks
 
     with job_of(folder, RANKS) as job:
-        train(
-            replace(job, examples=place, checkpoints=f"{place}/checkpoints", tensorboard=f"{place}/curves"),
-            LocalRanks(),
-        )
+        train(placed(job, place), LocalRanks())
+
+
+def placed(job: "TrainingJob", place: str) -> "TrainingJob":
+    """The same job, with all that it reads and writes in a folder of its own."""
+    return replace(job, examples=f"{place}/examples", checkpoints=f"{place}/checkpoints", tensorboard=f"{place}/curves")
 
 
 def one(folder: Path) -> tuple[Work, Keep | None]:

@@ -4,8 +4,10 @@ import errno
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from py4j.protocol import Py4JNetworkError
 
@@ -102,3 +104,23 @@ def damaged_file_in(error: BaseException) -> str:
         if any(sign in line for sign in DAMAGED):
             return line.strip().removeprefix("Caused by: ").partition(": ")[2]
     return ""
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """A hook for what ends a thread, in the driver and in Spark's Python workers: those that Horovod leaves behind fail when the ranks are
+    stopped and their pipes are closed, and that is told to nobody; others go to the hook that was there before."""
+
+    before: Callable[[threading.ExceptHookArgs], object]
+
+    def __call__(self, error: threading.ExceptHookArgs) -> None:
+        modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.exc_traceback)]
+        if any(name.startswith("horovod.") for name in modules):
+            note_thread_error(error)
+        else:
+            self.before(error)
+
+
+def note_thread_error(error: threading.ExceptHookArgs) -> None:
+    """A launcher's own threads fail when their job is stopped; `recspark.training.launcher.launch` says why in one place, without their traces."""
+    log.debug("in thread %s: %s", error.thread, error.exc_value)

@@ -5,10 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import jvm
+
 # Before anything loads a BLAS: the session and its workers run with one thread each, as in production.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A test's JVM does not live long enough for what its second compiler makes to pay.
-os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+os.environ.setdefault("JDK_JAVA_OPTIONS", jvm.OPTIONS)
 # Workers and ranks are processes of their own, some started in other folders, and take their tasks from these modules.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")))

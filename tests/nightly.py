@@ -13,6 +13,7 @@ import pyspark
 import yaml
 
 from recspark import pipeline
+from tests import jvm
 
 REPOSITORY = Path(__file__).parent.parent
 MOVIELENS, MINILM = REPOSITORY / ".data" / "ml-100k", REPOSITORY / ".data" / "minilm"
@@ -72,13 +73,12 @@ def write_config(path: Path, settings: dict[str, Any]) -> Path:
 
 # On so few rows, compiling Spark's plans takes longer than running them.
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-SHORT_LIVED_JVM = "-XX:TieredStopAtLevel=1"  # as in conftest
 SECRET_NAME, SECRET = "RECSPARK_PLANTED_SECRET", "hunter2-of-the-planted-kind"
 
 
 def environment() -> dict[str, str]:
     own = {"PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", SECRET_NAME: SECRET}
-    return {"JDK_JAVA_OPTIONS": SHORT_LIVED_JVM, **os.environ, **own}
+    return {"JDK_JAVA_OPTIONS": jvm.OPTIONS, **os.environ, **own}
 
 
 def recspark_command(*arguments: str) -> list[str]:

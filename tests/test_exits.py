@@ -1,13 +1,14 @@
 import errno
 import os
 import socket
+import threading
 
 import pytest
 from py4j.java_gateway import GatewayClient
 from py4j.protocol import Py4JNetworkError
 
 from recspark.errors import RunFailed, UserError
-from recspark.exits import guard
+from recspark.exits import Leftovers, guard
 
 
 def raising(error: BaseException):
@@ -93,3 +94,17 @@ def test_a_damaged_file_is_named_in_a_sentence(spark, tmp_path, capsys, monkeypa
     assert file.name in said
     assert "run again from the stage that writes it" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("module", "told"), [("horovod.runner.util.streams", 0), ("recspark.lake.lock", 1)])
+def test_what_threads_of_horovod_fail_with_afterwards_is_told_to_nobody(
+    monkeypatch: pytest.MonkeyPatch, module: str, told: int
+):
+    heard: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", Leftovers(heard.append))
+    names = {"__name__": module}
+    exec("def write(): raise RuntimeError('Pipe is closed')", names)
+    thread = threading.Thread(target=names["write"])  # type: ignore[arg-type]
+    thread.start()
+    thread.join()
+    assert len(heard) == told

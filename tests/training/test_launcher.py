@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from recspark.errors import UserError
 from recspark.training import checkpoint
-from recspark.training.launcher import LaunchSettings, Leftovers, Ranks, TrainingFailed, launch
+from recspark.training.launcher import LaunchSettings, Ranks, TrainingFailed, launch
 from recspark.training.launcher.starters import STARTERS
 from recspark.training.loop import train_rank
 from recspark.training.status import Reporter, Status
@@ -124,20 +123,6 @@ def test_signals_mean_afterwards_what_they_meant_before(spark: SparkSession, tmp
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     start(spark, tmp_path, LaunchSettings(launcher="horovod", **PAIR), done)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-
-
-@pytest.mark.parametrize(("module", "told"), [("horovod.runner.util.streams", 0), ("recspark.lake.lock", 1)])
-def test_what_threads_of_horovod_fail_with_afterwards_is_told_to_nobody(
-    monkeypatch: pytest.MonkeyPatch, module: str, told: int
-):
-    heard: list[threading.ExceptHookArgs] = []
-    monkeypatch.setattr(threading, "excepthook", Leftovers(heard.append))
-    names = {"__name__": module}
-    exec("def write(): raise RuntimeError('Pipe is closed')", names)
-    thread = threading.Thread(target=names["write"])  # type: ignore[arg-type]
-    thread.start()
-    thread.join()
-    assert len(heard) == told
 
 
 @pytest.mark.parametrize(("number", "launcher"), [("SIGINT", "horovod"), ("SIGTERM", "horovod"), ("SIGINT", "torch")])

@@ -6,14 +6,13 @@ why. A task is a function of (ranks, reporter) that must be picklable.
 
 import logging
 import threading
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 from pyspark.sql import SparkSession
 
 from recspark.errors import RunFailed, UserError
+from recspark.exits import Leftovers, note_thread_error
 from recspark.training.launcher.ranks import Gathered, LocalRanks, Ranks
 from recspark.training.launcher.settings import LaunchSettings
 from recspark.training.launcher.signals import Signals
@@ -129,23 +128,3 @@ def check_launch(spark: SparkSession, settings: LaunchSettings) -> None:
             raise UserError(
                 f"{settings.section}.launcher is horovod, which is not here ({error}); install it or set launcher: torch"
             ) from None
-
-
-@dataclass(frozen=True)
-class Leftovers:
-    """A hook for what ends a thread: those that Horovod leaves behind fail later on, when their pipes are closed, and that is told to
-    nobody; others go to the hook that was there before."""
-
-    before: Callable[[threading.ExceptHookArgs], object]
-
-    def __call__(self, error: threading.ExceptHookArgs) -> None:
-        modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.exc_traceback)]
-        if any(name.startswith("horovod.") for name in modules):
-            note_thread_error(error)
-        else:
-            self.before(error)
-
-
-def note_thread_error(error: threading.ExceptHookArgs) -> None:
-    """A launcher's own threads fail when their job is stopped; `launch` says why in one place, without their traces."""
-    logging.getLogger("recspark").debug("in thread %s: %s", error.thread, error.exc_value)
