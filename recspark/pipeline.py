@@ -70,11 +70,14 @@ WHEN_NAMED: Sequence[ModuleType] = (search, tune)  # after the night's own, if -
 TRAINING: Sequence[ModuleType] = (pretrain, factorize, finetune)  # left out where embed takes a version that is there
 
 
+MOST_SEED = 2**31  # of every generator that is given one, with room for the numbers that some add to it
+
+
 class Deployment(Settings):
     """One deployment: the YAML that `--config` names."""
 
     lake: str = Field(description="root folder or URI of the lake")
-    seed: int = Field(42, description="of every random choice, keyed by id")
+    seed: int = Field(42, ge=0, lt=MOST_SEED, description="of every random choice, keyed by id")
     spark: SparkSettings = SparkSettings()
     encoder: EncoderConfig = EncoderConfig()
     pretrain: PretrainConfig | None = Field(None, description="left out: the encoder is one that is there")
@@ -190,6 +193,10 @@ class Deployment(Settings):
     def _space_is_of_these_settings(self) -> "Deployment":
         if self.tune.space:
             check_space(self.tune.space, type(self), {**self.model_dump(mode="json"), "tune": {}}, SEARCHED)
+        if mined := [path for path in self.tune.space if path.startswith("finetune.pairs.hard_")]:
+            raise ValueError(
+                f"tune.space: {', '.join(mined)} cannot be searched: hard negatives come from the lists of an earlier date, which no trial has"
+            )
         if self.tune.space and self.tune.metric.k > self.candidates.top_k:
             raise ValueError(
                 f"tune.metric.k is {self.tune.metric.k}, but candidates.top_k is {self.candidates.top_k}; lower the one or raise the other"

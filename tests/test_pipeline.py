@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from recspark.config import load
+from recspark.config import ConfigError, load
 from recspark.pipeline import PIPELINE, STAGES, WHEN_NAMED, Deployment
 from recspark.tables import TABLES
 
@@ -52,3 +52,9 @@ def test_every_configuration_that_is_shipped_can_be_read(path: Path, monkeypatch
     for name in ("RECSPARK_DATASETS", "RECSPARK_SPLITS"):
         monkeypatch.setenv(name, "/somewhere")
     load(path, Deployment)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_that_some_generator_would_refuse_is_a_mistake_of_the_settings(seed: int):
+    with pytest.raises(ConfigError, match=rf"seed: .*{'greater' if seed < 0 else 'less'} than"):
+        load(REPOSITORY / "conf" / "demo.yaml", Deployment, [f"seed={seed}"])

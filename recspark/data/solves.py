@@ -30,9 +30,9 @@ FOLDED = ("train", "valid", "history")
 
 
 def interaction_pairs(interactions: DataFrame, splits: Sequence[str]) -> DataFrame:
-    """(user_id, item_id, weight): each pair of the splits once, its events' weights added up."""
+    """(user_id, item_id, weight): each pair of the splits once, its events' weights added up. A pair of weight 0 says nothing."""
     chosen = interactions.where(F.col("split").isin(*splits))
-    return chosen.groupBy("user_id", "item_id").agg(exact_sum("weight").alias("weight"))
+    return chosen.groupBy("user_id", "item_id").agg(exact_sum("weight").alias("weight")).where("weight > 0")
 
 
 def solve_side(

@@ -89,7 +89,11 @@ def lowest_layers(encoder: TextEncoder, layers: int | None) -> TextEncoder:
     stack = layer_stack(encoder.backbone)
     if layers is not None and layers < len(stack):
         del stack[layers:]
-        encoder.backbone.config.num_hidden_layers = layers
+        config = encoder.backbone.config
+        config.num_hidden_layers = layers
+        for name in ("layer_types", "mlp_layer_types"):  # of models whose layers are of several kinds: one entry each
+            if kinds := getattr(config, name, None):
+                setattr(config, name, kinds[:layers])
     return encoder
 
 

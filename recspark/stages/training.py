@@ -64,10 +64,17 @@ def make_job(
     )
 
 
+# Of the settings, those that decide how long something is waited for or kept, and not what is learned.
+HOW_NOT_WHAT = {
+    *("prefix_gib", "forms_gib", "launcher", "reader", "threads_per_process"),
+    *(name for name in LaunchSettings.model_fields if name.endswith("_timeout")),
+}
+
+
 def fingerprint_of(lake: Lake, settings: TrainingSettings, tables: Sequence[Table], *more: Any) -> str:
     """What a checkpoint must have been trained on to be gone on from: settings, every row of the tables, and more (models, seed)."""
     rows = [lake.manifest(table)["fingerprint"] for table in tables]
-    content = [settings.model_dump_json(exclude={"prefix_gib", "forms_gib"}), *rows, *more]
+    content = [settings.model_dump_json(exclude=HOW_NOT_WHAT), *rows, *more]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

@@ -19,6 +19,7 @@ from recspark.errors import RunFailed, UserError
 from recspark.evaluation.study_report import StudyFacts, render_study
 from recspark.exits import user_error_in
 from recspark.lake import Lake, Traffic
+from recspark.models.objectives import PairObjective
 from recspark.stages.trials import SEARCHED, TRIAL, key_of, make_trial_lake, name_of, run_stages, trial_settings
 from recspark.tables import INTERACTIONS, ITEMS, METRICS, TRIALS
 from recspark.tuning.space import Range, Raw, has_key, put, value_at
@@ -44,7 +45,11 @@ if TYPE_CHECKING:
 INPUTS = ("interactions", "items", "users")
 OUTPUTS = ("trials",)
 # What changes the held-out loss itself: between trials that differ in it, the losses say nothing.
-LOSS_DEPENDS_ON = ("factorize.", "finetune.objective.", "finetune.validation_fraction", "finetune.max_positives")
+LOSS_DEPENDS_ON = (
+    *("factorize.", "finetune.objective.", "finetune.pairs."),
+    *("finetune.validation_fraction", "finetune.max_positives"),
+)
+BY_PAIR_ALSO = ("finetune.batch_size",)  # an example's candidates are those of its step
 
 log = logging.getLogger("recspark")
 
@@ -75,7 +80,7 @@ class TuneConfig(Settings):
         None, pattern=r"^[\w.-]+$", description="its folder under the lake's tuning/; the run date if not set"
     )
     timeout_minutes: float | None = Field(None, gt=0, description="no trial is begun after it")
-    seed: int | None = Field(None, description="of the suggestions; the deployment's if not set")
+    seed: int | None = Field(None, ge=0, lt=2**31, description="of the suggestions; the deployment's if not set")
     startup_trials: int = Field(10, ge=1, description="drawn evenly before the sampler goes by what it has seen")
     pruner: Pruner = Median()
 
@@ -155,7 +160,8 @@ def why_not_prune(config: "Deployment") -> str | None:
     """Why held-out losses cannot tell a bad trial, if so."""
     if not config.finetune.validation_fraction:
         return "finetune.validation_fraction is 0, so that no loss is held out"
-    changing = [path for path in config.tune.space if path.startswith(LOSS_DEPENDS_ON)]
+    by_pair = isinstance(config.finetune.objective, PairObjective)
+    changing = [p for p in config.tune.space if p.startswith(LOSS_DEPENDS_ON + (BY_PAIR_ALSO if by_pair else ()))]
     return (
         f"{', '.join(changing)} changes the held-out loss itself, so that trials cannot be compared by it"
         if changing

@@ -24,7 +24,7 @@ from recspark.training.learner import (
     restore,
     state_tensors,
 )
-from recspark.training.reader import Shard
+from recspark.training.reader import Shard, Step
 from recspark.training.status import Reporter
 
 
@@ -34,6 +34,7 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
     torch.manual_seed(job.seed)
     shard = Shard(f"{job.examples}/shard={ranks.rank}", job.settings.reader, job.lesson.columns)
     learner = make_learner(job, ranks)
+    reporter.update()
     # Horovod's optimizer is a new object with a state of its own: only what comes after this is kept and restored.
     model, learner.optimizer = ranks.prepare(learner.model, learner.optimizer)
     progress = restore(job, learner)
@@ -41,7 +42,7 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
     losses_of = job.lesson.losses(learner.model, shard, learner.device, ranks)
     writer = summary_writer(job, ranks)
     if not progress.log:
-        start = evaluate(learner, losses_of, shard, ranks)
+        start = evaluate(job, learner, losses_of, shard, ranks, reporter)
         log_epoch(progress, writer, 0, None, start, 0, 0.0)
         keep_if_best(progress, learner, 0, start)
         reporter.update(held_out=held_out_losses(progress))
@@ -49,7 +50,7 @@ def train_rank(job: TrainingJob, ranks: Ranks, reporter: Reporter) -> None:
     while progress.epoch < last and progress.epoch - progress.best_epoch < job.settings.patience:
         epoch, began = progress.epoch + 1, time.time()
         loss, examples = train_epoch(job, learner, model, losses_of, shard, ranks, reporter, epoch)
-        held_out = evaluate(learner, losses_of, shard, ranks)
+        held_out = evaluate(job, learner, losses_of, shard, ranks, reporter)
         progress.epoch = epoch
         log_epoch(progress, writer, epoch, loss, held_out, examples, time.time() - began)
         keep_if_best(progress, learner, epoch, held_out)
@@ -86,9 +87,7 @@ def train_epoch(
         ranks.step(learner.optimizer, list(learner.parameters.values()), job.settings.max_gradient_norm)
         total += torch.tensor([losses.sum().item(), len(losses)], dtype=torch.float64)
         done += step.size
-        if not np.isfinite(total[0].item()):
-            names = f"{job.lesson.columns.id} {', '.join(map(str, shard.ids(step.key)))}"
-            raise FloatingPointError(f"the loss is not finite at epoch {epoch}, step {number + 1}, with {names}")
+        require_finite(total[0].item(), f"the loss is not finite at epoch {epoch}, step {number + 1}", job, shard, step)
         reporter.update(
             state="running",
             epoch=epoch,
@@ -101,7 +100,16 @@ def train_epoch(
     return loss_sum / examples, int(examples)
 
 
-def evaluate(learner: Learner, losses_of: Losses, shard: Shard, ranks: Ranks) -> float | None:
+def require_finite(loss: float, what: str, job: TrainingJob, shard: Shard, step: Step) -> None:
+    """FloatingPointError, with the ids of the step's share, if the loss is not."""
+    if not np.isfinite(loss):
+        names = ", ".join(map(str, shard.ids(step.key)))
+        raise FloatingPointError(f"{what}, with {job.lesson.columns.id} {names}")
+
+
+def evaluate(
+    job: TrainingJob, learner: Learner, losses_of: Losses, shard: Shard, ranks: Ranks, reporter: Reporter
+) -> float | None:
     """Mean loss over the held-out examples of all ranks; None where none are held out."""
     total = torch.zeros(2, dtype=torch.float64)
     learner.model.eval()
@@ -109,6 +117,8 @@ def evaluate(learner: Learner, losses_of: Losses, shard: Shard, ranks: Ranks) ->
         for step in shard.in_order("valid", np.arange(shard.steps("valid"))):
             losses = losses_of(learner.model, step, 0)
             total += torch.tensor([losses.sum().item(), len(losses)], dtype=torch.float64)
+            require_finite(total[0].item(), "the held-out loss is not finite", job, shard, step)
+            reporter.update()
     loss_sum, examples = ranks.sum(total).tolist()
     return loss_sum / examples if examples else None
 

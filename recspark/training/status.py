@@ -12,12 +12,14 @@ import time
 import traceback
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
 import pyarrow.fs as pafs
 
 INTERVAL = 0.5  # seconds between two writes of a rank that moves on
 HEARTBEAT = 3.0  # seconds between two writes of a rank that does not
+LOOKS = 5  # at the statuses, before it is an error that they cannot be read
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class Reporter:
 
     def beat(self) -> None:
         while not self.ended.wait(HEARTBEAT):
-            self.write()
+            with suppress(OSError):  # a shared folder may be away for a moment; for long, and the rank counts as lost
+                self.write()
 
     def write(self) -> None:
         with self.lock:
@@ -86,7 +89,22 @@ class Reporter:
 
 
 def read_statuses(folder: str) -> dict[int, Status]:
-    """The last word of every rank that has spoken."""
+    """The last word of every rank that has spoken.
+
+    On a shared file system a look may fail while another machine puts a file in the place of the one before: it is taken again.
+    """
+    for attempt in range(LOOKS):
+        try:
+            return statuses_in(folder)
+        except (OSError, ValueError):
+            if attempt == LOOKS - 1:
+                raise
+            time.sleep(INTERVAL)
+    return {}
+
+
+def statuses_in(folder: str) -> dict[int, Status]:
+    """As `read_statuses`, by one look."""
     fs, base = pafs.FileSystem.from_uri(folder)
     found = {}
     for info in fs.get_file_info(pafs.FileSelector(base, allow_not_found=True)):

@@ -231,6 +231,14 @@ def test_lora_targets_that_match_nothing_are_an_error_with_the_names(tiny_encode
         Lora(targets=("attn",)).apply(load_encoder(tiny_encoder))
 
 
+def test_lora_leaves_out_the_pooler_that_nothing_reads(tiny_encoder: Path):
+    encoder = load_encoder(tiny_encoder)
+    assert encoder.backbone.pooler is not None
+    Lora(targets=("dense",)).apply(encoder)
+    assert trainable(encoder)
+    assert not [name for name in trainable(encoder) if "pooler" in name]
+
+
 def test_lora_without_targets_says_so_where_peft_knows_none_with_the_names(tiny_encoder: Path):
     encoder = load_encoder(tiny_encoder)
     encoder.backbone.config.model_type = "new"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from transformers import AutoModel, ModernBertConfig, ModernBertModel
 
 from recspark.models.cross_encoder import (
     CrossEncoder,
@@ -10,7 +11,7 @@ from recspark.models.cross_encoder import (
     lowest_layers,
     save_cross_encoder,
 )
-from recspark.models.encoder import EncoderConfig, load_encoder, load_tokenizer
+from recspark.models.encoder import EncoderConfig, TextEncoder, load_encoder, load_tokenizer
 from recspark.retrieval.encode import scores_of
 from tests.tiny_encoder import make_tiny_decoder
 
@@ -42,3 +43,11 @@ def test_all_pairs_start_alike_and_a_saved_model_of_one_layer_scores_as_before(t
     scores = scores_of(model, PAIRS, 64)
     assert len(set(scores)) == 3
     assert np.allclose(scores_of(again, PAIRS, 4), scores, atol=1e-5)  # one pair a batch, in the order given
+
+
+def test_a_model_whose_layers_are_of_several_kinds_loses_their_names_with_them(tmp_path):
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "vocab_size": 50}
+    tokens = {f"{name}_token_id": 0 for name in ("pad", "bos", "eos", "cls", "sep")}
+    encoder = TextEncoder(ModernBertModel(ModernBertConfig(num_hidden_layers=4, **sizes, **tokens)))
+    lowest_layers(encoder, 2).backbone.save_pretrained(tmp_path)
+    assert len(AutoModel.from_pretrained(tmp_path).config.layer_types) == 2

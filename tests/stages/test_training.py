@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from recspark.models.adaptation import Adapter, Full, Lora, Prompt
 from recspark.models.encoder import EncoderConfig, load_encoder
-from recspark.stages.training import count_parameters
+from recspark.stages.finetune import FinetuneConfig
+from recspark.stages.training import count_parameters, fingerprint_of
+from recspark.tables import TRAINING_EXAMPLES
 from tests.training.world import SETTINGS, K, make_job
 
 HEAD = 16 * K + K
@@ -44,3 +47,18 @@ def counted(tmp_path: Path, encoder: Path, adaptation: Any) -> dict[str, int]:
     job = make_job(tmp_path, encoder, 1, SETTINGS.model_copy(update={"adaptation": adaptation}))
     base = EncoderConfig(path=str(encoder), max_length=32)
     return count_parameters(replace(job.lesson, base=base).make_model())
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"stall_timeout": 1200}, True),
+        ({"reader": "arrow", "launcher": "torch"}, True),
+        ({"epochs": 7}, False),
+        ({"head_learning_rate": 0.5}, False),
+    ],
+)
+def test_a_checkpoint_is_gone_on_from_whatever_else_than_what_is_learned_was_changed(change: dict, same: bool):
+    lake: Any = SimpleNamespace(manifest=lambda _: {"fingerprint": "rows"})
+    one, other = (fingerprint_of(lake, FinetuneConfig(**c), [TRAINING_EXAMPLES], 42) for c in ({}, change))
+    assert (one == other) == same

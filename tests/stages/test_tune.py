@@ -13,6 +13,7 @@ from recspark.data.splits import LeaveLastOut, Provided, Random, Temporal
 from recspark.errors import RunFailed, UserError
 from recspark.lake import Lake
 from recspark.models.encoder import EncoderConfig
+from recspark.models.objectives import InfoNce
 from recspark.pipeline import Deployment
 from recspark.stages import factorize, finetune, trials, tune
 from recspark.stages.provenance import TOKENIZED_BY, tokenized_by
@@ -226,6 +227,11 @@ def test_losses_that_cannot_be_compared_prune_nothing(night: Night):
     assert tune.why_not_prune(night.deployment(RATE)) is None
     weight = {"factorize.unobserved_weight": {"kind": "float", "low": 0.1, "high": 0.2}}
     assert "factorize.unobserved_weight changes the held-out loss" in str(tune.why_not_prune(night.deployment(weight)))
+    size = night.deployment({"finetune.batch_size": {"kind": "choice", "of": [8, 16]}})
+    assert tune.why_not_prune(size) is None
+    by_pair = size.finetune.model_copy(update={"objective": InfoNce()})
+    told = tune.why_not_prune(size.model_copy(update={"finetune": by_pair}))
+    assert "finetune.batch_size changes the held-out loss" in str(told)
 
 
 def test_an_empty_space_is_a_mistake(night: Night):

@@ -92,9 +92,41 @@ def test_a_loss_that_is_not_finite_stops_it_with_the_step(tmp_path: Path, tiny_e
         train(replace(job, lesson=replace(job.lesson, settings=broken)), status)
 
 
+def test_a_held_out_loss_that_is_not_finite_stops_it_too(tmp_path: Path, tiny_encoder: Path, status: Path):
+    job = make_job(tmp_path, tiny_encoder, 1)
+    broken = job.settings.model_copy(update={"objective": Broken(least=1)})
+    with pytest.raises(FloatingPointError, match=r"the held-out loss is not finite, with item_id i0, i1, i2, i3$"):
+        train(replace(job, lesson=replace(job.lesson, settings=broken)), status)
+
+
 class Broken:
+    """Of shares of so many items."""
+
+    def __init__(self, least: int = VALID + 1):
+        self.least = least
+
     def forms(self, targets, gram):
-        return torch.full((len(targets.positives_B), len(gram) + 1, len(gram) + 1), float("nan"))
+        broken = float("nan") if len(targets.positives_B) >= self.least else 0.0
+        return torch.full((len(targets.positives_B), len(gram) + 1, len(gram) + 1), broken)
+
+
+def test_a_rank_that_looks_at_held_out_examples_moves_on(
+    tmp_path: Path, tiny_encoder: Path, status: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Else a look at millions of them would count as a rank that stands still."""
+    told: list[str] = []
+    job, reporter, real = make_job(tmp_path, tiny_encoder, 1), Reporter(str(status), 0), loop.evaluate
+
+    def evaluate(*args):
+        told.append("looks")
+        found = real(*args)
+        told.append("has looked")
+        return found
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    monkeypatch.setattr(reporter, "update", lambda **_: told.append("moves"))
+    loop.train_rank(job, LocalRanks(), reporter)
+    assert told[:4] == ["moves", "looks", "moves", "has looked"]
 
 
 def test_learning_rates_rise_then_fall_to_nothing():

@@ -68,6 +68,14 @@ def test_what_all_trials_share_is_refused(path: str):
     assert f"{path.split('.')[0]} cannot be searched" in found
 
 
+def test_hard_negatives_which_no_trial_has_are_refused():
+    (found,) = mistakes({"finetune.pairs.hard_negatives": {"kind": "int", "low": 0, "high": 4}})
+    assert (
+        "finetune.pairs.hard_negatives cannot be searched: hard negatives come from the lists of an earlier date"
+        in found
+    )
+
+
 def test_an_end_that_its_field_does_not_take_is_a_mistake_and_the_other_end_is_none():
     (found,) = mistakes({"factorize.frequency_exponent": {"kind": "float", "low": 0.5, "high": 2.5}})
     assert found == "tune.space.factorize.frequency_exponent: 2.5: Input should be less than or equal to 2"

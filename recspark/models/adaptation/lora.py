@@ -46,7 +46,9 @@ class Lora(Settings):
         """Names of the linear maps that get updates."""
         from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as BY_MODEL
 
-        linear, kind = linear_maps(encoder.backbone), encoder.backbone.config.model_type
+        # A pooler is read by no pooling here: it would never get a gradient, and ranks would wait for one.
+        linear = {n: m for n, m in linear_maps(encoder.backbone).items() if not n.startswith("pooler.")}
+        kind = encoder.backbone.config.model_type
         ends = sorted({name.rpartition(".")[2] for name in linear})
         targets = self.targets or ATTENTION.get(kind) or BY_MODEL.get(kind)
         if not targets:

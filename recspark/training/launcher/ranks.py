@@ -98,7 +98,8 @@ class TorchRanks(LocalRanks):
     def __init__(self) -> None:
         import torch.distributed as dist
 
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        # Gradients are on the GPU; sums and ids that ranks agree on are on the CPU, which NCCL does not speak for.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         self.dist = dist
         self.rank, self.size, self.local_rank = dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"])
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from pyspark.sql import SparkSession
 
 from recspark.session import signals_kept
@@ -69,7 +68,9 @@ def horovod_rank(task: Task, status_folder: str) -> None:
 def start_torch(spark: SparkSession, settings: LaunchSettings, task: Task, status_folder: str, log_path: str) -> None:
     from pyspark.ml.torch.distributor import TorchDistributor
 
-    distributor = TorchDistributor(settings.num_processes, local_mode=False, use_gpu=torch.cuda.is_available())
+    # The ranks' GPUs are Spark's to give; a driver may have none.
+    gpus = int(spark.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0") or 0) > 0
+    distributor = TorchDistributor(settings.num_processes, local_mode=False, use_gpu=gpus)
     distributor.run(torch_rank, task, status_folder, rank_environment(settings))
 
 

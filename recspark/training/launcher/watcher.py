@@ -56,9 +56,13 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(POLL):
-            statuses = read_statuses(self.status_folder)
+            try:
+                statuses = read_statuses(self.status_folder)
+            except (OSError, ValueError) as error:  # again and again
+                self.why = f"what the ranks say of themselves cannot be read: {error}"
+                statuses = {}
             asked = "this process was asked to end" if self.signals.came() else ""
-            self.why = self.look(statuses) or asked or self.reason_to_stop(statuses, time.time())
+            self.why = self.why or self.look(statuses) or asked or self.reason_to_stop(statuses, time.time())
             if self.why:
                 stop(self.spark, statuses)
                 # A rank in this very process has nothing that could end it but an interrupt.
