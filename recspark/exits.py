@@ -15,8 +15,11 @@ from recspark.errors import HeldBack, RunFailed, UserError
 
 DONE, FAILURE, USER_MISTAKE, HELD_BACK, INTERRUPTED = 0, 1, 2, 3, 130
 WORKER_DAEMON = "recspark.worker_daemon"  # the first that Spark asks a worker's Python for (session.py)
-# Of Hadoop, by the checksum that it keeps beside a file; and of Parquet.
-DAMAGED = ("ChecksumException: ", "is not a Parquet file", "Could not read footer for file")
+# Of Hadoop, by the checksum that it keeps beside a file; of Parquet, in Spark and in pyarrow.
+DAMAGED = (
+    *("ChecksumException: ", "is not a Parquet file", "Could not read footer for file"),
+    *("this is not a parquet file", "Parquet file size is 0 bytes"),
+)
 RUN_AGAIN = "what was published stays, and a re-run goes on"
 
 log = logging.getLogger("recspark")
@@ -44,6 +47,12 @@ def guard(act: Callable[[], None], verbose: bool) -> int:
                 verbose,
             )
             return USER_MISTAKE
+        if gone := gone_file_in(error):
+            tell(
+                RunFailed(f"what was being read is gone, written anew or removed by another run: {gone}; {RUN_AGAIN}"),
+                verbose,
+            )
+            return FAILURE
         if full := full_disk_in(error):
             tell(
                 RunFailed(f"a disk is full: {full}; make room for the lake and for Spark's local folders; {RUN_AGAIN}"),
@@ -96,6 +105,11 @@ def full_disk_in(error: BaseException) -> str:
                 return line.strip().removeprefix("Caused by: ")
         seen = seen.__cause__ or seen.__context__
     return ""
+
+
+def gone_file_in(error: BaseException) -> str:
+    """What Spark says of a file that it had listed and no longer found; empty if nothing."""
+    return next((line.strip() for line in str(error).splitlines() if "FAILED_READ_FILE.FILE_NOT_EXIST" in line), "")
 
 
 def damaged_file_in(error: BaseException) -> str:

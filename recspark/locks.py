@@ -14,7 +14,12 @@ def unlock(config_path: str, overrides: list[str], run_date: datetime.date, forc
     """
     lake = lake_of(config_path, overrides, run_date)
     lock = RunLock(lake, run_date)
-    holder = lock.read()
+    try:
+        holder = lock.read()
+    except UserError:  # it does not say who holds it
+        lock.clear()
+        print(f"run date {run_date} of the lake {lake.root} is free; its lock did not say who held it")
+        return
     if holder is None:
         raise UserError(f"no run holds run date {run_date} of the lake {lake.root}; there is nothing to unlock")
     if not force and lives(holder, lock.read):

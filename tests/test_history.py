@@ -107,6 +107,15 @@ def test_a_version_that_is_promoted_or_was_before_stays_with_its_factors(lake: L
     assert f"user_factors/run_date={FIRST}" not in {part.place.path for part in planned.goes}
 
 
+def test_the_pretrained_model_of_a_version_that_stays_stays_with_it(lake: Lake):
+    pretrained = f"models/pretrained/version={FIRST}-0000aaaa"
+    put(lake, pretrained, "p")
+    assert pretrained in {part.place.path for part in plan(lake, {THIRD}.__contains__).goes}
+    put(lake, f"{MODELS}/retriever/version={VERSION}", "r", f"{pretrained}=p")
+    why = {part.place.path: reason for part, reason in plan(lake, {THIRD}.__contains__).stays}
+    assert why[pretrained] == f"models/retriever/version={VERSION}"
+
+
 def test_a_date_that_a_run_writes_stays(lake: Lake):
     with RunLock(lake, FIRST).held():
         planned = plan(lake, {THIRD}.__contains__)

@@ -15,7 +15,8 @@ from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.lake.checks import row_hash
 from recspark.lake.files import LISTING_SECONDS, REPLACED
-from recspark.lake.folders import exchange, folder_hash
+from recspark.lake.folders import COPY_SECONDS, exchange, folder_hash, sweep_copies
+from recspark.lake.lock import RunLock
 from recspark.tables import CANDIDATES, TRAINING_LOG, USER_VECTORS
 
 SCHEMA = "user_id string, rank int, item_id string, score float"
@@ -92,6 +93,47 @@ def test_a_model_comes_back_with_its_content_hash(lake: Lake, tmp_path: Path):
     path, read = lake.read_model("retriever")
     assert written == read == folder_hash(local_folder(path))
     assert (Path(path) / "sub" / "b.txt").read_text() == "b"
+
+
+def test_a_damaged_model_is_not_read(lake: Lake, tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1234")
+    lake.write_model("factors", tmp_path / "model")
+    Path(lake.model_of_date("factors").path, "weights").write_text("1235")
+    with pytest.raises(
+        UserError, match=r"version 2026-01-02-\w+ is damaged: .*make it anew by the stage that writes it"
+    ):
+        lake.read_model("factors")
+
+
+def test_a_damaged_manifest_is_named(lake: Lake):
+    lake.write_file(f"candidates/run_date={lake.run_date}/_manifest.json", '{"rows": ')
+    with pytest.raises(
+        UserError, match=r"a file is damaged: .*candidates/run_date=2026-01-02/_manifest.json is no JSON"
+    ):
+        lake.manifest(CANDIDATES)
+
+
+@pytest.mark.parametrize("scheme", ["file:", "file://"])
+def test_a_local_lake_may_be_written_as_a_uri(tmp_path: Path, scheme: str):
+    lake = Lake(f"{scheme}{tmp_path}/a%20lake", datetime.date(2026, 1, 2))
+    assert lake.root == f"{tmp_path}/a lake"
+    with RunLock(lake, lake.run_date).held():
+        assert lake.names("_locks")
+
+
+def test_a_lake_where_pyarrow_knows_no_way_is_the_users_error():
+    with pytest.raises(UserError, match=r"lake: s3a://logs is no place that pyarrow knows .*s3://"):
+        Lake("s3a://logs", datetime.date(2026, 1, 2))
+
+
+def test_copies_on_this_machine_that_nobody_asks_for_go(tmp_path: Path):
+    for name, age in (("old", COPY_SECONDS + 60), ("new", 60)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    sweep_copies(tmp_path)
+    assert [copy.name for copy in tmp_path.iterdir()] == ["new"]
+    sweep_copies(tmp_path / "nowhere")
 
 
 def test_rows_in_another_order_and_in_other_files_have_one_fingerprint(spark: SparkSession, lake: Lake):

@@ -192,6 +192,29 @@ def test_of_many_that_start_at_once_one_gets_it(lake: Lake):
     got[0].require_mine()
 
 
+def test_a_lock_that_says_nothing_is_taken_away_by_unlock_alone(lake: Lake, tmp_path: Path, capsys):
+    """A full disk may leave an empty one."""
+    lake.write_file(RunLock(lake, DATE).place, "")
+    with pytest.raises(UserError, match=r"does not say who holds it; .*recspark unlock --run-date 2026-01-02"):
+        RunLock(lake, DATE).take()
+    config = tmp_path / "night.yaml"
+    config.write_text(f"lake: {lake.root}")
+    locks.unlock(str(config), [], DATE)
+    assert "is free; its lock did not say who held it" in capsys.readouterr().out
+    with RunLock(lake, DATE).held():
+        pass
+
+
+def test_a_lock_that_is_away_for_a_moment_is_still_held(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    """As on a file system that renames by deleting first."""
+    own = RunLock(lake, DATE)
+    assert own.create()
+    real, away = own.read, [None, None]
+    monkeypatch.setattr(own, "read", lambda: away.pop() if away else real())
+    own.require_mine()
+    assert not away
+
+
 @pytest.mark.usefixtures("quick")
 def test_unlock_frees_what_a_dead_run_holds_and_nothing_else(lake: Lake, tmp_path: Path, capsys):
     config = tmp_path / "night.yaml"

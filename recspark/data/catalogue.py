@@ -4,7 +4,6 @@ An item's place in that order is its position. Kernels and metrics work on posit
 broken by item id: numbers numerically, strings by Unicode code point. All workers of a machine share one copy of the
 arrays through the page cache. The driver streams the items once, a batch at a time, and holds none of them.
 
-    <folder>/sorted/            the items as Spark sorted them
     <folder>/<column>.npy       (M, D) float32 of a column of vectors, (M,) of numbers or booleans
     <folder>/positions.parquet  item_id, position
 """
@@ -92,6 +91,7 @@ def write_catalogue(items: DataFrame, scratch: str) -> Catalogue:
                     pq.ParquetWriter(f"{base}/positions.parquet", table.schema, filesystem=fs)
                 )
             positions.write_table(table)
+    fs.delete_dir(f"{base}/sorted")
     if not count:
         raise UserError("the catalogue is empty: no item has a vector; see the rejects table and preprocess.items")
     return Catalogue(folder, count)

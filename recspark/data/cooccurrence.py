@@ -59,7 +59,10 @@ def cooccurrences(events: DataFrame, catalogue: Catalogue, settings: Cooccurrenc
         F.col("next").alias("item"), F.col("position").alias("other"), (near * settings.backward).alias("weight")
     )
     summed = forward.unionByName(back).groupBy("item", "other").agg(exact_sum("weight").alias("weight"))
-    size = {side: F.sum(F.col("weight").cast(EXACT)).over(Window.partitionBy(side)) for side in ("item", "other")}
+    size = {
+        side: F.sum(F.col("weight").cast(EXACT)).over(Window.partitionBy(side)).cast("double")
+        for side in ("item", "other")
+    }
     scaled = summed.where("weight > 0").select(
         "item", "other", (F.col("weight") / F.sqrt(size["item"] * size["other"])).cast("float").alias("weight")
     )

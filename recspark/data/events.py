@@ -1,4 +1,4 @@
-"""Which of the clean events stay: the last of each (user, item), and the k-core."""
+"""Which of the clean events stay: the k-core, and of each split the last of each (user, item)."""
 
 from typing import Literal
 
@@ -11,14 +11,15 @@ Duplicates = Literal["last", "all"]
 
 
 def deduplicate(events: DataFrame, duplicates: Duplicates) -> DataFrame:
-    """`all` keeps every event; `last` keeps, of each (user, item), the one with the largest order_key.
+    """`all` keeps every event; `last` keeps, of each (user, item) within a split, the one with the largest order_key.
 
-    Ties go to the larger hash of the content; rows that tie there too are copies of each other.
+    Within a split, as what is learned from must not depend on what came later: of a user who has an item again in the test, the
+    event in train stays. Ties go to the larger hash of the content; rows that tie there too are copies of each other.
     """
     if duplicates == "all":
         return events
     content = F.xxhash64(*events.columns)
-    latest = Window.partitionBy("user_id", "item_id").orderBy(F.desc("order_key"), content.desc())
+    latest = Window.partitionBy("user_id", "item_id", "split").orderBy(F.desc("order_key"), content.desc())
     return events.withColumn("place", F.row_number().over(latest)).where("place = 1").drop("place")
 
 

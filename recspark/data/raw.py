@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recspark.config import Settings
-from recspark.data.sources import RawTable, open_raw
+from recspark.data.sources import RawTable, open_raw, sub_folders
 from recspark.data.text import LONGEST_TEXT, Template, parse_template
 from recspark.data.values import TimeUnit, plain_text
 from recspark.errors import UserError
@@ -110,7 +110,9 @@ def read_interactions(spark: SparkSession, table: RawInteractions, run_date: dat
     Raises UserError for a missing path or column, for ids that are neither strings nor integers, for arrivals that are no dates, and where
     nothing had arrived.
     """
-    frame, arrived = open_raw(spark, "preprocess.interactions", table), table.arrived
+    arrived = table.arrived
+    folders = folders_by(spark, table, arrived, run_date) if arrived else None
+    frame = open_raw(spark, "preprocess.interactions", table, folders)
     names = column_names(table.columns)
     wanted = {f"columns.{ours}": [raw] for ours, raw in names.items()}
     wanted |= {"arrived.column": [arrived.column]} if arrived else {}
@@ -169,6 +171,27 @@ def read_users(spark: SparkSession, table: RawUsers) -> DataFrame:
     return require_ids(chosen, where)
 
 
+def folders_by(spark: SparkSession, table: RawTable, arrived: Arrived, run_date: datetime.date) -> list[str] | None:
+    """Of a path with a sub-folder a day, those that had arrived by the run date: files of other days are not looked at, also not for their types.
+
+    None, for all, where the days are no sub-folders, or there is something to say of them that `arrived_by` says.
+    """
+    found = sub_folders(spark, table.path, arrived.column) if table.path else {}
+    try:
+        dated = {datetime.date.fromisoformat(value): folder for value, folder in found.items()}
+    except ValueError:
+        return None
+    first = first_day(arrived, run_date)
+    return [
+        folder for date, folder in sorted(dated.items()) if date <= run_date and not (first and date < first)
+    ] or None
+
+
+def first_day(arrived: Arrived, run_date: datetime.date) -> datetime.date | None:
+    """Of what a night reads; None for all before."""
+    return run_date - datetime.timedelta(days=arrived.days - 1) if arrived.days else None
+
+
 def arrived_by(frame: DataFrame, arrived: Arrived, run_date: datetime.date) -> DataFrame:
     """The rows that arrived on the run date or before, as far back as the settings say."""
     where, date = (
@@ -178,7 +201,7 @@ def arrived_by(frame: DataFrame, arrived: Arrived, run_date: datetime.date) -> D
     wrong = frame.where(date.isNull()).select(at(arrived.column).cast("string").alias("found")).first()
     if wrong is not None:
         raise UserError(f"{where} holds {wrong['found']!r}, which is no date; dates such as {run_date} were expected")
-    first = run_date - datetime.timedelta(days=arrived.days - 1) if arrived.days else None
+    first = first_day(arrived, run_date)
     found = frame.where(date <= F.lit(run_date))
     found = found.where(date >= F.lit(first)) if first else found
     if found.isEmpty():
@@ -225,7 +248,7 @@ def attribute_map(frame: DataFrame, attributes: dict[str, str], where: str) -> C
 
 
 def require_columns(frame: DataFrame, where: str, wanted: dict[str, list[str]]) -> None:
-    """UserError naming every column that a setting wants and the frame lacks, with the nearest that it has."""
+    """UserError naming every column that a setting wants and the frame lacks, with the nearest that it has, or has more than once."""
     faults = []
     for setting, names in wanted.items():
         for name in names:
@@ -233,6 +256,10 @@ def require_columns(frame: DataFrame, where: str, wanted: dict[str, list[str]]) 
                 near = difflib.get_close_matches(name, frame.columns, n=1, cutoff=0.4)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 faults.append(f"lacks column {name!r} ({where}.{setting}){hint}")
+            elif frame.columns.count(name) > 1:
+                faults.append(
+                    f"has column {name!r} ({where}.{setting}) more than once; give each a name of its own in `sql`"
+                )
     if faults:
         raise UserError(f"{where}: " + "; ".join(dict.fromkeys(faults)) + f"; it has {shorten(frame.columns)}")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from py4j.protocol import Py4JJavaError
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -16,6 +16,8 @@ from recspark.errors import UserError
 # RFC 4180 doubles a quote inside quotes, where Spark wants a backslash; and files of one folder whose headers differ
 # would be read by position without a word.
 CSV_OPTIONS: dict[str, str | bool] = {"header": True, "escape": '"', "enforceSchema": False}
+
+DATA_EXCEPTION = "22"  # class of SQLSTATE: a cast, a division, an index that a value does not allow
 
 Format = Literal["parquet", "csv", "jsonl"]
 Options = dict[str, str | bool | int | float]
@@ -59,10 +61,10 @@ class RawTable(Files):
         return self
 
 
-def open_raw(spark: SparkSession, where: str, table: RawTable) -> DataFrame:
-    """The raw frame of `path` or `sql`, all columns; views of the sources must stand (see `source_views`)."""
+def open_raw(spark: SparkSession, where: str, table: RawTable, folders: list[str] | None = None) -> DataFrame:
+    """The raw frame of `path` or `sql`, all columns; views of the sources must stand (see `source_views`). folders: the only ones of the path."""
     if table.path is not None:
-        return open_files(spark, where, table.path, table.format, table.options)
+        return open_files(spark, where, table.path, table.format, table.options, folders)
     assert table.sql is not None  # the settings say: one of the two
     # pyspark would print the failed query's whole Java stack as JSON, beside the one line that we raise
     PySparkLogger.getLogger("SQLQueryContextLogger").setLevel("CRITICAL")
@@ -70,14 +72,34 @@ def open_raw(spark: SparkSession, where: str, table: RawTable) -> DataFrame:
         return spark.sql(table.sql)
 
 
-def open_files(spark: SparkSession, where: str, path: str, kind: Format, options: Options) -> DataFrame:
-    """Files as a frame; UserError if they are not there, not readable as what they are said to be, or empty."""
-    given = {**CSV_OPTIONS, **options} if kind == "csv" else options
+def open_files(
+    spark: SparkSession, where: str, path: str, kind: Format, options: Options, folders: list[str] | None = None
+) -> DataFrame:
+    """Files as a frame; UserError if they are not there, not readable as what they are said to be, or empty.
+
+    folders: sub-folders of the path, named column=value, that alone are read.
+    """
+    given = {**CSV_OPTIONS, **options} if kind == "csv" else dict(options)
+    if folders:
+        given["basePath"] = path
     with spark_errors(f"{where}: {path} cannot be read as {kind}"):
-        frame = spark.read.format({"jsonl": "json"}.get(kind, kind)).options(**given).load(path)
+        frame = spark.read.format({"jsonl": "json"}.get(kind, kind)).options(**given).load(folders or path)
     if not frame.columns:
         raise UserError(f"{where}: {path} is empty; expected {kind} with named columns")
     return frame
+
+
+def sub_folders(spark: SparkSession, path: str, column: str) -> dict[str, str]:
+    """Value to folder of the sub-folders column=value that a folder has; none of a glob."""
+    if any(sign in path for sign in "*?[{"):
+        return {}
+    context: Any = spark.sparkContext
+    hadoop = context._jvm.org.apache.hadoop.fs.Path
+    with spark_errors(path):
+        system = hadoop(path).getFileSystem(context._jsc.hadoopConfiguration())
+        found = system.globStatus(hadoop(f"{path}/{column}=*")) or []
+    folders = [status.getPath() for status in found if status.isDirectory()]
+    return {folder.getName().partition("=")[2]: folder.toString() for folder in folders}
 
 
 @contextmanager
@@ -107,10 +129,13 @@ def spark_errors(where: str) -> Iterator[None]:
 
 @contextmanager
 def file_errors(where: str) -> Iterator[None]:
-    """A raw file that turns out broken while rows are read becomes a UserError; any other failure passes as it is."""
+    """A raw file that turns out broken while rows are read, or a value that a query of the settings cannot make something of, becomes a
+    UserError; any other failure passes as it is."""
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
+        if isinstance(error, PySparkException) and (error.getSqlState() or "").startswith(DATA_EXCEPTION):
+            raise UserError(f"{where}: {str(error).strip().splitlines()[0]}") from error
         lines = [line for line in str(error).splitlines() if "FAILED_READ_FILE" in line]
         if not lines:
             raise

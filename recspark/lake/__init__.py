@@ -206,12 +206,13 @@ class Lake(Files):
     def read_model(self, name: str, run_date: datetime.date | None = None) -> tuple[str, str]:
         """(path, content hash) of a run date's model; `local_folder` brings the path to this machine.
 
-        Raises UserError if it is not there.
+        Raises UserError if it is not there, or its files are not those that were written.
         """
         return self.read_version(name, self.model_of_date(name, run_date))
 
     def read_version(self, name: str, version: Version) -> tuple[str, str]:
         """As `read_model`, of a version."""
+        version.require_whole()
         self.traffic.append(Traffic("read", f"models/{name}", None, version.path, version.content_hash))
         return version.path, version.content_hash
 

@@ -7,9 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
+from recspark.errors import UserError
 from recspark.lake.folders import exchange
 
 REPLACED = "_scratch/replaced"
@@ -23,9 +26,17 @@ class Files:
     root: str
 
     def __post_init__(self) -> None:
+        if self.root.startswith("file:"):
+            self.root = unquote(urlparse(self.root).path)
         if "://" not in self.root:
             self.root = str(Path(self.root).absolute())
-        self.fs, self.base = pafs.FileSystem.from_uri(self.root)
+        try:
+            self.fs, self.base = pafs.FileSystem.from_uri(self.root)
+        except pa.ArrowInvalid as error:
+            raise UserError(
+                f"lake: {self.root} is no place that pyarrow knows ({str(error).splitlines()[0]}); give a folder, or a URI such as hdfs://…, gs://… "
+                "or s3://…, which Spark reads with spark.hadoop.fs.s3.impl: org.apache.hadoop.fs.s3a.S3AFileSystem"
+            ) from error
 
     def path(self, relative: str) -> str:
         """A path under the root, as Spark wants it."""
@@ -45,8 +56,16 @@ class Files:
             self.fs.delete_dir(f"{self.base}/{relative}")
 
     def get_json(self, relative: str) -> dict[str, Any]:
+        """Raises FileNotFoundError; UserError if it is no JSON."""
         with self.fs.open_input_stream(f"{self.base}/{relative}") as stream:
-            return json.loads(stream.read())
+            text = stream.read()
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UserError(
+                f"a file is damaged: {self.path(relative)} is no JSON ({error}); put it back, or, of a manifest, run again from the stage that writes "
+                "what it stands beside"
+            ) from error
 
     def write_json(self, relative: str, value: dict[str, Any]) -> str:
         """As `write_file`."""

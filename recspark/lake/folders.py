@@ -5,7 +5,9 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.fs as pafs
@@ -13,6 +15,7 @@ import pyarrow.fs as pafs
 MANIFEST = "_manifest.json"
 RENAME_EXCHANGE = 2  # linux/fs.h
 AT_FDCWD = -100
+COPY_SECONDS = 3 * 86400  # so long a copy on this machine stays that nobody asks for
 
 
 def exchange(a: str, b: str) -> bool:
@@ -45,7 +48,10 @@ def local_folder(path: str) -> Path:
         with fs.open_input_stream(f"{base}/{MANIFEST}") as stream:
             name.update(stream.read())
     kept = Path(tempfile.gettempdir()) / "recspark" / name.hexdigest()[:16]
-    if not kept.exists():
+    if kept.exists():
+        os.utime(kept)
+    else:
+        sweep_copies(kept.parent)
         partial = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
         partial.mkdir(parents=True)
         pafs.copy_files(base, str(partial), source_filesystem=fs)
@@ -54,3 +60,11 @@ def local_folder(path: str) -> Path:
         except OSError:  # another process was first
             shutil.rmtree(partial)
     return kept
+
+
+def sweep_copies(folder: Path) -> None:
+    """Remove copies that nobody has asked for in days: each night has folders of its own."""
+    for copy in folder.iterdir() if folder.exists() else ():
+        with suppress(OSError):  # another process sweeps too
+            if time.time() - copy.stat().st_mtime > COPY_SECONDS:
+                shutil.rmtree(copy)

@@ -32,6 +32,7 @@ log = logging.getLogger("recspark")
 
 BEAT_SECONDS = 5.0
 WATCHED_BEATS = 4  # so long a count may stand still before its holder is held for dead
+REPLACING = (0.1, 0.2, 0.4)  # seconds between looks at a file that may just be put in the place of the one before
 SETTLING_SECONDS = 1.0  # until what another run has written at the same time can be read
 
 
@@ -115,15 +116,21 @@ class RunLock:
         return True
 
     def read(self) -> dict[str, Any] | None:
-        """Who holds it, if anybody does."""
+        """Who holds it, if anybody does.
+
+        Raises UserError if it does not say who, now and a moment later.
+        """
         for patience in (0.2, 0.2, None):
             try:
                 return self.files.get_json(self.place)
             except FileNotFoundError:
                 return None
-            except ValueError:  # being written
+            except UserError as error:  # being written
                 if patience is None:
-                    raise
+                    raise UserError(
+                        f"the lock {self.files.path(self.place)} does not say who holds it; if no run writes run date {self.run_date}: "
+                        f"recspark unlock --run-date {self.run_date} --config …"
+                    ) from error
                 time.sleep(patience)
         return None
 
@@ -132,12 +139,21 @@ class RunLock:
         now = self.read()
         if now is None or now["id"] != holder["id"]:
             return False
-        self.files.fs.delete_file(f"{self.files.base}/{self.place}")
+        self.clear()
         return True
 
+    def clear(self) -> None:
+        """Take the file away, whoever's it is."""
+        self.files.fs.delete_file(f"{self.files.base}/{self.place}")
+
     def is_mine(self) -> bool:
-        now = self.read()
-        return now is not None and now["id"] == self.holder["id"]
+        """Looks again where nobody seems to hold it: a file system that renames by deleting first has such a moment at every beat."""
+        for patience in (*REPLACING, None):
+            now = self.read()
+            if now is not None or patience is None:
+                return now is not None and now["id"] == self.holder["id"]
+            time.sleep(patience)
+        return False
 
     def require_mine(self) -> None:
         """RunFailed if another run has held this one for dead and taken over."""

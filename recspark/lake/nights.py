@@ -122,8 +122,8 @@ class Vacuum:
 
 def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
     """All of the dates that `keeps` does not, but for: the newest lists that were published; what a kept table or model was made
-    from; a version that is promoted or that a rollback would go back to; the factors that such versions fold in with; and dates that a
-    run is writing.
+    from; a version that is promoted or that a rollback would go back to; the factors that such versions fold in with, and the pre-trained
+    encoder whose tokens they read; and dates that a run is writing.
     """
     found = parts(files)
     written = locked_dates(files)
@@ -141,6 +141,11 @@ def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
     for place in [place for place in (*needed, *there) if place.name == f"{MODELS}/retriever"]:
         for factors in FACTORS:
             needed.setdefault(Place(factors, f"run_date={place.date}"), place.path)
+    for part in found:
+        if part.place in needed and part.place.name == f"{MODELS}/retriever":
+            for made_from in part.inputs:
+                if made_from.place.name == f"{MODELS}/pretrained":
+                    needed.setdefault(made_from.place, part.place.path)
     why = {part.place: needed.get(part.place) for part in found}
     for part in found:
         if not keeps(part.place.date) and part.place.date in written:

@@ -47,7 +47,7 @@ class Version:
         if folder_hash(self.path) != self.content_hash:
             raise UserError(
                 f"version {self.id} is damaged: the files in {self.path} are not those that were written; "
-                "put them back, or use another version (recspark models list)"
+                "put them back, make it anew by the stage that writes it, or use another version (recspark models list)"
             )
 
 

@@ -92,15 +92,27 @@ def own_weight(similar_MM: Floats) -> float:
 
 
 def ndcg_of(scores_UM: Floats, wanted: Sequence[NDArray[np.integer]], k: int) -> Floats:
-    """(U,) nDCG@k of each user's wanted items, binary gains; scores of -inf are of items that cannot be listed."""
+    """(U,) nDCG@k of each user's wanted items, binary gains; scores of -inf are of items that cannot be listed. Ties go by position, as in the lists."""
     k = min(k, scores_UM.shape[1])
-    top = np.argpartition(-scores_UM, k - 1, axis=1)[:, :k]
+    top = best_of(scores_UM, k)
     values = np.take_along_axis(scores_UM, top, axis=1)
-    top = np.take_along_axis(top, np.argsort(-values, axis=1, kind="stable"), axis=1)
-    values = -np.sort(-values, axis=1)
     gains = 1 / np.log2(np.arange(2, k + 2))
     hits = np.stack([np.isin(row, items) for row, items in zip(top, wanted, strict=True)]) & (values > -np.inf)
     return hits @ gains / np.cumsum(gains)[[min(len(items), k) - 1 for items in wanted]]
+
+
+def best_of(scores_UM: Floats, k: int) -> NDArray[np.integer]:
+    """(U, k) positions of each user's k highest scores, the highest first, equal ones by position."""
+    top = np.sort(np.argpartition(-scores_UM, k - 1, axis=1)[:, :k], axis=1)
+    least = np.take_along_axis(scores_UM, top, axis=1).min(axis=1)
+    equal_UM = scores_UM == least[:, None]
+    for user in np.flatnonzero(
+        equal_UM.sum(1) > (np.take_along_axis(equal_UM, top, axis=1)).sum(1)
+    ):  # not all have a place
+        above = np.flatnonzero(scores_UM[user] > least[user])
+        top[user] = np.sort(np.append(above, np.flatnonzero(equal_UM[user])[: k - len(above)]))
+    values = np.take_along_axis(scores_UM, top, axis=1)
+    return np.take_along_axis(top, np.argsort(-values, axis=1, kind="stable"), axis=1)
 
 
 class Crowd:

@@ -33,6 +33,7 @@ INPUTS = (
 )
 OUTPUTS = ("candidates",)
 DENY = "candidates.deny"
+ALLOWED = "allowed"  # the boolean column of a catalogue that has a deny list
 
 logger = logging.getLogger("recspark")
 
@@ -58,9 +59,10 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     version = vectors_version(lake, "candidates")
 
     ranked = items.select("item_id", "vector")
-    if settings.deny is not None:
-        ranked = mark_denied(ranked, read_deny_list(spark, settings.deny, items.schema["item_id"].dataType))
-    allowed = () if settings.deny is None else ("allowed",)
+    denied = denied_items(spark, config, items)
+    if denied is not None:
+        ranked = mark_denied(ranked, denied)
+    allowed = () if denied is None else (ALLOWED,)
     index = config.index
     # With an index the vectors are read from there, where they lie in its order.
     catalogue = write_catalogue(ranked if index is None else ranked.drop("vector"), lake.scratch("candidates"))
@@ -73,7 +75,10 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         ranking = Ranking("vector", "vector", settings.top_k, allowed)
         lists = recommend(people, seen, catalogue, ranking, blocks, settings, threads)
     else:
-        search, found = Search(settings.top_k, blocks, settings, threads, index.shards), read_index(spark, lake)
+        search, found = (
+            Search(settings.top_k, blocks, settings, threads, index.shards),
+            read_index(spark, lake, settings.top_k, index.recall),
+        )
         lists = lists_by_index(people, seen, catalogue, allowed, found, search, lake.scratch("candidates"))
     lake.write(lists, CANDIDATES, **{RETRIEVER_VERSION: version})
     lake.clear_scratch("candidates")
@@ -110,10 +115,16 @@ def read_deny_list(spark: SparkSession, source: Source, item_type: T.DataType) -
     return frame.select("item_id").distinct()
 
 
+def denied_items(spark: SparkSession, config: "Deployment", items: DataFrame) -> DataFrame | None:
+    """(item_id) of the deny list, if there is one; see `read_deny_list`."""
+    deny = config.candidates.deny
+    return None if deny is None else read_deny_list(spark, deny, items.schema["item_id"].dataType)
+
+
 def mark_denied(items: DataFrame, denied: DataFrame) -> DataFrame:
     """The items with a boolean column `allowed`; warns of entries that the catalogue does not have."""
     unknown = denied.join(items, "item_id", "left_anti").count()
     if unknown:
         logger.warning("%s: %d entries are not in the catalogue and deny nothing", DENY, unknown)
     marked = denied.withColumn("denied", F.lit(True))
-    return items.join(marked, "item_id", "left").withColumn("allowed", F.col("denied").isNull()).drop("denied")
+    return items.join(marked, "item_id", "left").withColumn(ALLOWED, F.col("denied").isNull()).drop("denied")

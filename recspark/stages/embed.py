@@ -8,6 +8,7 @@ users unknown to these are folded in over its item factors, and who met what, an
 night needs no training.
 """
 
+import uuid
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ from recspark.stages.provenance import TOKENIZED_BY, require_same_tokens
 from recspark.stages.text_vectors import text_vectors
 from recspark.stages.versions import (
     CHOICE,
+    EMBEDDING,
     RETRIEVER,
     RETRIEVER_VERSION,
     TONIGHT,
@@ -83,13 +85,14 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     path, model_hash = lake.read_version(RETRIEVER, version)
     require_same_tokens(lake, "embed", version.manifest.get(TOKENIZED_BY, {}), f"the retriever {version.id}")
     require_factors_of(lake, "embed", version)
-    about = {RETRIEVER_VERSION: version.id}
+    about = {RETRIEVER_VERSION: version.id, EMBEDDING: uuid.uuid4().hex}
     # How its vectors are pooled, the retriever's own folder says.
     retriever = config.encoder.model_copy(update={"path": path, "pooling": None})
     texts = text_vectors(spark, lake, TEXT_VECTORS, items, retriever, model_hash, **about)
     priors = keep(item_priors(items, texts, path), lake.scratch("embed/priors"))
 
     corrected = correct_items(spark, lake, config, interactions, priors, version, lake.scratch("embed/items"))
+    require_factors_of(lake, "embed", version)  # encoding takes hours, and another run may write that date meanwhile
     item_vectors = corrected.join(items.select("item_id", "text_hash"), "item_id").withColumn(
         "model_hash", F.lit(model_hash)
     )

@@ -4,7 +4,7 @@ Every model is user vectors and item vectors, ranked by the same exact top-K wit
 is judged on the candidates table itself, `reranked`, where there is a section rerank, on the table of that name.
 
 Who is judged: users with a test item that counts, and something before it to recommend from (train, valid or history). A
-test item counts if it is in the catalogue and the user has not had it before. On the slices warm (items with a training
+test item counts if it is in the catalogue, `candidates.deny` allows it, and the user has not had it before; what is denied no model may list. On the slices warm (items with a training
 interaction) and cold (without one), both the relevant items and the items ranked are those of the slice; on
 cold_among_all, the relevant items are the cold ones, and all are ranked.
 
@@ -19,6 +19,7 @@ combine chose, where it chose one. Where ratings are predicted, their errors sta
 """
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
@@ -36,6 +37,7 @@ from recspark.evaluation.rating_errors import METRICS as ERRORS
 from recspark.lake import Lake, local_folder
 from recspark.models.retriever import load_head
 from recspark.stages import rating_judge
+from recspark.stages.candidates import ALLOWED, denied_items, mark_denied
 from recspark.stages.history_models import histories_of, history_models, require_packages, word_index
 from recspark.stages.judge import Evaluation, Trial, judge_lists
 from recspark.stages.judged_lists import published_lists, ranked_lists
@@ -178,9 +180,11 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         beside["sequence"], after_history = sequence_alone(spark, lake, config, interactions, items, scratch)
     if version is None and any(isinstance(b, Frozen) for b in settings.baselines):
         beside[ENCODED] = encoded_items(spark, lake, items)
+    denied = denied_items(spark, config, items)
     columns = catalogue_columns(items, beside, interactions, learned)
+    columns = columns if denied is None else mark_denied(columns, denied)
     catalogue = write_catalogue(columns if labels is None else columns.join(labels, "item_id"), scratch)
-    truth, seen = truth_and_seen(interactions, catalogue, config.seed, scratch, listed)
+    truth, seen = truth_and_seen(interactions, catalogue, config.seed, scratch, listed, denied)
     if labels is not None:
         truth = keep(with_likes(truth, interactions, labels), f"{scratch}/likes")
 
@@ -208,6 +212,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         *([Model("sequence", after_history)] if config.sequence else []),
         Model("full", listed.users, repeats=listed.repeats),
     ]
+    models = models if denied is None else [replace(model, known=(*model.known, ALLOWED)) for model in models]
     trials = tuple(dict.fromkeys((*(Trial(model.name, name) for model in models for name in model.slices), *published)))
     blocks = blocks_for(judged.count(), settings)
     histories = histories_of(before, catalogue, config.seed) if by_history else None
@@ -223,7 +228,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     texts = {name: folded.items for name, folded in trained.items() if name not in WITHOUT_TEXT} | {
         "text_after": priors(items)
     }
-    night = Night(interactions, items, texts, catalogue, solve, train_users, Popularity().kind in learned)
+    night = Night(interactions, items, texts, catalogue, solve, train_users, Popularity().kind in learned, denied)
     new_rows, new_compared = judge_new_users(night, lake, config, f"{scratch}/new_users")
     rows, errors = metric_rows(evaluation, verdicts) + new_rows, rating_errors(spark, lake, config, blocks)
     leaks = leakage_rows(interactions, items, lake.read(spark, ITEMS), config.seed) if settings.leakage else []

@@ -27,7 +27,7 @@ from recspark.session import task_threads
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.list_vectors import list_vectors, require_one_model
 from recspark.stages.lists import Ranking, blocks_for, recommend
-from recspark.stages.probed_lists import PROBES
+from recspark.stages.probed_lists import PROBES, RECALL, TOP_K
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
 from recspark.tables import INDEX_LISTS, INTERACTIONS, ITEM_INDEX
 
@@ -102,7 +102,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         "centroid": list(found_LD),
     }
     rows = spark.createDataFrame(pd.DataFrame(columns), "list int, items bigint, spread float, centroid array<float>")
-    lake.write(rows, INDEX_LISTS, **about, **measured)
+    wanted_of = {TOP_K: config.candidates.top_k, RECALL: settings.recall}
+    lake.write(rows, INDEX_LISTS, **about, **measured, **wanted_of)
     lake.clear_scratch("index")
 
 

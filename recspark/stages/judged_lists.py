@@ -12,7 +12,16 @@ from recspark.session import task_threads
 from recspark.stages.judge import SLICES, Trial
 from recspark.stages.judged_models import Model
 from recspark.stages.lists import ListSettings, recommend_trials
-from recspark.tables import CANDIDATES, RERANKED
+from recspark.stages.provenance import require_made_from
+from recspark.tables import (
+    CANDIDATES,
+    COMBINED_ITEM_VECTORS,
+    COMBINED_USER_VECTORS,
+    INTERACTIONS,
+    ITEM_VECTORS,
+    RERANKED,
+    USER_VECTORS,
+)
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -24,13 +33,17 @@ PUBLISHED = {Trial("full", "all"): CANDIDATES, Trial("reranked", "all"): RERANKE
 def published_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> dict[Trial, DataFrame]:
     """The lists that are judged as they stand in a table.
 
-    Raises UserError if the reranked ones are shorter than the largest of `ks`.
+    Raises UserError if the reranked ones are shorter than the largest of `ks`, or lists were made from others than are there now.
     """
     reranks, longest = config.rerank, config.evaluate.ks[-1]
     if reranks and reranks.top_k and reranks.top_k < longest:
         raise UserError(
             f"evaluate.ks asks for lists of {longest}, but rerank.top_k is {reranks.top_k}; raise it and run rerank again"
         )
+    vectors = (COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS) if config.combine else (ITEM_VECTORS, USER_VECTORS)
+    require_made_from(lake, CANDIDATES, (INTERACTIONS, *vectors), "candidates")
+    if reranks:
+        require_made_from(lake, RERANKED, (CANDIDATES,), "rerank")
     return {trial: lake.read(spark, table) for trial, table in PUBLISHED.items() if table is CANDIDATES or reranks}
 
 

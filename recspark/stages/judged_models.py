@@ -126,15 +126,22 @@ def kept(vectors: Vectors, path: str) -> Vectors:
 
 
 def truth_and_seen(
-    interactions: DataFrame, catalogue: Catalogue, seed: int, scratch: str, listed: ListVectors
+    interactions: DataFrame,
+    catalogue: Catalogue,
+    seed: int,
+    scratch: str,
+    listed: ListVectors,
+    denied: DataFrame | None = None,
 ) -> tuple[DataFrame, DataFrame]:
     """What counts as relevant, (user_id, hash, history, taste, position), each once; and what those users had before, (user_id, position,
     again), `again` where the lists may hold it all the same.
 
-    Where the lists may hold anything that a user had, all that he had counts as relevant, too. history: how many events the user is folded in
+    Where the lists may hold anything that a user had, all that he had counts as relevant, too. denied: (item_id) of what no list may hold, and
+    so does not count. history: how many events the user is folded in
     from; taste: the mean number of train users of their items. Raises UserError if nothing counts.
     """
     test = interactions.where("split = 'test'").select("user_id", "item_id").distinct()
+    test = test if denied is None else test.join(denied, "item_id", "left_anti")
     before = interactions.join(test, "user_id", "left_semi")
     positions = catalogue.positions(interactions.sparkSession)
     never = listed.seen(before).distinct().withColumn("again", F.lit(False))
@@ -164,7 +171,7 @@ def truth_and_seen(
     if truth.first() is None:
         raise UserError(
             "evaluate: no user to judge: no test interaction is with a known item that its user, known from train, valid or "
-            "history, has not had before; set preprocess.split so that users have a past and a test item"
+            "history, has not had before, and that candidates.deny allows; set preprocess.split so that users have a past and a test item"
         )
     return truth, seen
 

@@ -12,6 +12,7 @@ from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.retrieval.combination import Again, Choice
 from recspark.stages.lists import NEVER_AGAIN, SEEN_SPLITS
+from recspark.stages.provenance import require_made_from
 from recspark.tables import COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS, INTERACTIONS, ITEM_VECTORS, USER_VECTORS
 
 if TYPE_CHECKING:
@@ -44,22 +45,25 @@ class ListVectors:
         return self.items.select("item_id", F.slice("vector", before, F.lit(1)).alias("vector"))
 
     def seen(self, interactions: DataFrame) -> DataFrame:
-        """(user_id, item_id) of what a user may not get."""
-        had = interactions.where(F.col("split").isin(*SEEN_SPLITS)).select("user_id", "item_id")
+        """(user_id, item_id), each once, of what a user may not get."""
+        had = interactions.where(F.col("split").isin(*SEEN_SPLITS)).select("user_id", "item_id").distinct()
         if not self.repeats:
             return had
-        never = interactions.where(F.col("split").isin(*NEVER_AGAIN)).select("user_id", "item_id")
+        never = interactions.where(F.col("split").isin(*NEVER_AGAIN)).select("user_id", "item_id").distinct()
         if self.again == "all":
             return never
         newest = newest_items(interactions.where(F.col("split").isin(*FOLDED)), self.seed)
-        return had.join(newest, ["user_id", "item_id"], "left_anti").unionByName(never)
+        return had.join(newest, ["user_id", "item_id"], "left_anti").unionByName(never).distinct()
 
 
 def list_vectors(spark: SparkSession, lake: Lake, config: "Deployment") -> ListVectors:
     """The tables of this run date.
 
-    Raises UserError if the combined vectors are of two runs, or were made from others than those that are there now.
+    Raises UserError if the vectors were made from another log than is there now, or the combined ones from others than those that are there
+    now, or are of two runs.
     """
+    for table in (ITEM_VECTORS, USER_VECTORS):
+        require_made_from(lake, table, (INTERACTIONS,), "embed")
     if config.combine is None:
         return ListVectors(lake.read(spark, ITEM_VECTORS), lake.read(spark, USER_VECTORS), "nothing", config.seed)
     items, users = lake.read(spark, COMBINED_ITEM_VECTORS), lake.read(spark, COMBINED_USER_VECTORS)

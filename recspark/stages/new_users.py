@@ -9,7 +9,7 @@ A user after n events is a user of its own to the code below, by a name that say
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ from recspark.data.new_users import after_each, each_count, had_and_new, placed_
 from recspark.lake import Lake
 from recspark.models.factors import FactorSettings
 from recspark.retrieval.combination import Choice
+from recspark.stages.candidates import ALLOWED
 from recspark.stages.combine import user_vectors
 from recspark.stages.combined_world import Sides, World
 from recspark.stages.judge import Evaluation, Trial, judge_lists
@@ -46,7 +47,8 @@ class Night:
     """What evaluate has at hand.
 
     items: (item_id, vector, interactions, exposure), what the full model folds in over; texts: by the models' names, likewise.
-    catalogue: of evaluate, with a column for each model; train_users: how many there are. popularity: whether it is among the baselines.
+    catalogue: of evaluate, with a column for each model; train_users: how many there are. popularity: whether it is among the baselines. denied: (item_id) of what
+    no list may hold; the catalogue has the column `allowed` then.
     """
 
     interactions: DataFrame
@@ -56,6 +58,7 @@ class Night:
     solve: FactorSettings
     train_users: int
     popularity: bool
+    denied: DataFrame | None = None
 
 
 def judge_new_users(night: Night, lake: Lake, config: "Deployment", scratch: str) -> tuple[list[tuple], list[tuple]]:
@@ -65,6 +68,7 @@ def judge_new_users(night: Night, lake: Lake, config: "Deployment", scratch: str
         return [], []
     placed = keep(placed_events(night.interactions, night.items, counts[-1], config.seed), f"{scratch}/placed")
     had, new = had_and_new(placed, night.interactions, counts[-1])
+    new = new if night.denied is None else new.join(night.denied, "item_id", "left_anti")
     truth = keep(truth_of(new, night.catalogue, counts, config.seed), f"{scratch}/truth")
     judged = truth.select("user_id").distinct()
     repeated = judged.count()
@@ -112,7 +116,8 @@ def models_of(
     if config.combine:
         made = combined(night, lake, mine, folded, config, scratch)
         folded = keep(made, f"{scratch}/full")
-    return [*models, Model("full", folded)]
+    models.append(Model("full", folded))
+    return models if night.denied is None else [replace(model, known=(*model.known, ALLOWED)) for model in models]
 
 
 def combined(

@@ -50,7 +50,9 @@ class PreprocessConfig(Settings):
     max_reject_fraction: float = Field(
         0.05, ge=0, le=1, description="of a source's rows; with more, nothing is written"
     )
-    duplicates: Duplicates = Field("last", description="of one user with one item: keep the last event, or all")
+    duplicates: Duplicates = Field(
+        "last", description="of one user with one item: keep the last event of each split, or all"
+    )
     min_user_interactions: int = Field(1, ge=1, description="k-core: users with fewer go, again and again")
     min_item_interactions: int = Field(
         1, ge=1, description="k-core: interactions of items with fewer go; the items stay"
@@ -104,7 +106,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         kept = count_rejects(lake, settings, judged)
         require_items_for_lists(kept["items"], config.candidates.top_k)
         events = choose_events(cleaning.kept(judged.interactions), settings, keep)
-        interactions = keep(settings.split.assign(events, config.seed).drop("raw_split"))
+        split = settings.split.assign(events, config.seed).drop("raw_split")
+        interactions = keep(deduplicate(split, settings.duplicates))
         require_splits(interactions, settings)
         rejects = [cleaning.rejected(frame, source) for source, frame in judged.by_source.items()]
 
@@ -132,7 +135,9 @@ def judge(spark: SparkSession, lake: Lake, config: "Deployment", keep: Keep) -> 
 
     prepared = raw_items.withColumn("prepared", prepare("text_fields", "title_fields"))
     items = keep(cleaning.judge_items(prepared.select("item_id", "prepared.*", "attributes", "row")))
-    latest = cleaning.latest_moment(lake.run_date, datetime.datetime.now(datetime.UTC).date())
+    # A date whose log is told from later ones gives the same whenever it is run.
+    today = lake.run_date if settings.interactions.arrived else datetime.datetime.now(datetime.UTC).date()
+    latest = cleaning.latest_moment(lake.run_date, today)
     interactions = keep(
         cleaning.judge_interactions(raw_interactions, cleaning.kept(items), settings.interactions, latest, config.seed)
     )
@@ -177,12 +182,17 @@ def require_items_for_lists(items: int, top_k: int) -> None:
 
 
 def choose_events(clean: DataFrame, settings: PreprocessConfig, keep: Keep) -> DataFrame:
-    """Without duplicates, and in the k-core.
+    """Those in the k-core, in which, but for duplicates: all, a user's events with an item count as one.
 
     Raises UserError if nothing is left.
     """
-    distinct = keep(deduplicate(clean, settings.duplicates))
-    return keep(k_core(distinct, settings.min_user_interactions, settings.min_item_interactions))
+    least = (settings.min_user_interactions, settings.min_item_interactions)
+    if settings.duplicates == "all":
+        return keep(k_core(clean, *least))
+    if max(least) <= 1:
+        return clean
+    core = keep(k_core(clean.select("user_id", "item_id").distinct(), *least))
+    return keep(clean.join(core, ["user_id", "item_id"], "left_semi"))
 
 
 def require_splits(interactions: DataFrame, settings: PreprocessConfig) -> None:

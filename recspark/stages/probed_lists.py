@@ -14,41 +14,43 @@ from recspark.data.listed import Listed, write_listed
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.stages.lists import ListSettings, listing, listing_schema, over_blocks, seen_rows
-from recspark.tables import INDEX_LISTS, ITEM_INDEX, ITEM_VECTORS, Table
+from recspark.stages.provenance import require_made_from
+from recspark.tables import INDEX_LISTS, ITEM_INDEX, ITEM_VECTORS, USER_VECTORS
 
 if TYPE_CHECKING:
     from recspark.retrieval.probe import Centroids
 
-PROBES = "probes"  # in the manifest of index_lists
+# In the manifest of index_lists: how many lists are probed, and for lists of what length and what recall that was measured.
+PROBES, TOP_K, RECALL = "probes", "top_k", "wanted_recall"
 
 
-def read_index(spark: SparkSession, lake: Lake) -> tuple[str, "Centroids"]:
+def read_index(spark: SparkSession, lake: Lake, top_k: int, recall: float) -> tuple[str, "Centroids"]:
     """The folder of this run date's item_index, and the lists.
 
-    Raises UserError if the index was made from other vectors than are there now, or is of two runs.
+    Raises UserError if the index was made from other vectors than are there now, is of two runs, or was measured for shorter lists or a lower recall.
     """
     from recspark.retrieval.probe import Centroids
 
     lake.read(spark, ITEM_INDEX)  # checked, and an input of what is made
     lists = lake.read(spark, INDEX_LISTS)
-    for made, source in ((ITEM_INDEX, ITEM_VECTORS), (INDEX_LISTS, ITEM_INDEX)):
-        require_made_from(lake, made, source)
+    for made, source in ((ITEM_INDEX, ITEM_VECTORS), (INDEX_LISTS, ITEM_INDEX), (INDEX_LISTS, USER_VECTORS)):
+        require_made_from(lake, made, (source,), "index")
+    about = lake.manifest(INDEX_LISTS)
+    for setting, asked, measured in (
+        ("candidates.top_k", top_k, about.get(TOP_K)),
+        ("index.recall", recall, about.get(RECALL)),
+    ):
+        if measured is None or asked > measured:
+            raise UserError(
+                f"index_lists of run date {lake.run_date} was measured with {setting} {measured}, and {asked} is asked for now; run again from index"
+            )
     rows = lists.toArrow().sort_by("list")
     return lake.table_path(ITEM_INDEX), Centroids(
         vectors_of(rows["centroid"], "centroid"),
         rows["spread"].to_numpy(),
         rows["items"].to_numpy(),
-        lake.manifest(INDEX_LISTS)[PROBES],
+        about[PROBES],
     )
-
-
-def require_made_from(lake: Lake, made: Table, source: Table) -> None:
-    """UserError if the source is another now than it was when the table was made from it."""
-    then = lake.manifest(made).get("inputs", {}).get(source.name, {}).get("fingerprint")
-    if then != lake.manifest(source).get("fingerprint"):
-        raise UserError(
-            f"{made.name} of run date {lake.run_date} was made from another {source.name} than is there now; run again from index"
-        )
 
 
 @dataclass(frozen=True)

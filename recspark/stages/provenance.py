@@ -4,6 +4,7 @@ Stages run one by one, days apart, with settings that may have changed in betwee
 shape, and nothing would look wrong but the lists.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from recspark.errors import UserError
@@ -42,6 +43,20 @@ def require_one_factorization(lake: Lake, stage: str) -> None:
             f"{stage}: user_factors, item_factors and the model factors of run date {lake.run_date} are of different runs, one of "
             "them cut short; run again from factorize"
         )
+
+
+def require_made_from(lake: Lake, made: Table, sources: Sequence[Table], again: str) -> None:
+    """UserError if a source of this run date is another now than when the table was made from it. again: the stage to run from.
+
+    A source that the table's manifest does not name is not looked at.
+    """
+    inputs = lake.manifest(made).get("inputs", {})
+    for source in sources:
+        then = inputs.get(source.name)
+        if then is not None and then["fingerprint"] != lake.manifest(source)["fingerprint"]:
+            raise UserError(
+                f"{made.name} of run date {lake.run_date} was made from another {source.name} than is there now; run again from {again}"
+            )
 
 
 def require_vectors_of(lake: Lake, stage: str, table: Table, found: str | None, model_hash: str) -> None:

@@ -15,7 +15,7 @@ from recspark.errors import HeldBack, RunFailed
 from recspark.evaluation.report import render
 from recspark.lake import Lake, Traffic
 from recspark.lake.catalog import register, require_metastore
-from recspark.stages.candidates import read_deny_list
+from recspark.stages.candidates import denied_items
 from recspark.stages.guardrails import SCORED_BY, Found, Guardrails, compared, scored_by
 from recspark.stages.list_checks import list_faults
 from recspark.stages.list_vectors import list_vectors, require_one_model
@@ -98,6 +98,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     )
     if faults:
         raise PublishRefused(lake, faults)
+    tell_held_out(lists, lake.read(spark, INTERACTIONS))
 
     version, made = vectors_version(lake, "publish"), recommendations(lists, users)
     against, found = compared(spark, lake, config, made)
@@ -145,15 +146,21 @@ def held_back(lake: Lake, against: str | None, breached: list[Found]) -> HeldBac
     return HeldBack("\n".join(lines))
 
 
+def tell_held_out(lists: DataFrame, interactions: DataFrame) -> None:
+    """Say how many of the listed items their users have had since the split: what is held out to judge the lists by is not seen."""
+    test = interactions.where("split = 'test'").select("user_id", "item_id").distinct()
+    if held_out := lists.join(test, ["user_id", "item_id"], "left_semi").count():
+        log.info(
+            "  %s listed items are ones that their users have had in the split test, which judges these lists; for lists of today see "
+            "docs/nights.md",
+            f"{held_out:,}",
+        )
+
+
 def offered(spark: SparkSession, items: DataFrame, config: "Deployment") -> DataFrame:
     """The catalogue, less what is denied."""
-    if config.candidates.deny is None:
-        return items
-    return items.join(
-        read_deny_list(spark, config.candidates.deny, items.schema["item_id"].dataType),
-        "item_id",
-        "left_anti",
-    )
+    denied = denied_items(spark, config, items)
+    return items if denied is None else items.join(denied, "item_id", "left_anti")
 
 
 def finished_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> DataFrame:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RETRIEVER = "retriever"
 RETRIEVER_VERSION = "retriever_version"  # in the manifests of vectors and of what is made from them
+EMBEDDING = "embedding"  # in the manifests of vectors: the run of embed that made them
 TONIGHT, PROMOTED, NEWEST = "tonight", "promoted", "newest"
 CHOICE = re.compile(rf"{TONIGHT}|{PROMOTED}|{NEWEST}|\d{{4}}-\d\d-\d\d-[0-9a-f]{{8}}")
 
@@ -123,8 +124,13 @@ def missing_factors(lake: Lake, version: Version) -> dict[str, str]:
 def vectors_version(lake: Lake, stage: str) -> str | None:
     """The version that item_vectors and user_vectors name; None where they name none.
 
-    Raises UserError if they name two.
+    Raises UserError if they name two, or were made by two runs of embed.
     """
+    if len({lake.manifest(t).get(EMBEDDING) for t in (ITEM_VECTORS, USER_VECTORS)}) > 1:
+        raise UserError(
+            f"{stage}: item_vectors and user_vectors of run date {lake.run_date} are of different runs, one of them cut short; "
+            "run again from embed"
+        )
     named = {t.name: lake.manifest(t).get(RETRIEVER_VERSION) for t in (ITEM_VECTORS, USER_VECTORS)}
     if len(set(named.values())) > 1:
         shown = " and ".join(f"{name} from {version}" for name, version in named.items())

@@ -147,6 +147,25 @@ def test_bad_sql(world: World, capfd: pytest.CaptureFixture[str], sql: str, expe
     assert "org.apache.spark" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        (
+            "SELECT * FROM films a JOIN films b ON a.item_id = b.item_id",
+            "has column 'item_id' (preprocess.items.columns",
+        ),
+        ("SELECT CAST(title AS INT) AS item_id, title FROM films", "[CAST_INVALID_INPUT] The value 'the film 0'"),
+    ],
+)
+def test_sql_whose_rows_cannot_be(world: World, sql: str, expected: str) -> None:
+    path = world.settings["items"].pop("path")
+    world.settings["items"]["sql"] = sql
+    message = world.refusal(f"sources.films={{path: '{path}', format: jsonl}}")
+    assert message.startswith("preprocess")
+    assert expected in message
+    assert "\n" not in message
+
+
 def test_not_the_format_it_is_said_to_be(world: World) -> None:
     message = world.refusal("items.format=parquet")
     assert "cannot be read as parquet: " in message

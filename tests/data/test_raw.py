@@ -70,6 +70,25 @@ def test_sub_folders_of_other_days_are_not_opened(spark: SparkSession, by_day: s
     assert read_interactions(spark, table, NIGHT).count() == 3
 
 
+def test_types_are_those_of_the_days_that_are_read(spark: SparkSession, tmp_path: Path) -> None:
+    """So that a date that is run again gives what it gave, whatever came later, and a column that is new is there."""
+    for day, user, more in (
+        (26, '"old"', ""),
+        (27, "7", ', "rating": 5'),
+        (28, "8", ', "rating": 4'),
+        (29, '"u9"', ""),
+    ):
+        folder = tmp_path / "log" / f"ds=2026-11-{day}"
+        folder.mkdir(parents=True)
+        (folder / "part.json").write_text(f'{{"user_id": {user}, "item_id": "i"{more}}}\n')
+    columns = InteractionColumns(rating="rating")
+    arrived = Arrived(column="ds", days=2)
+    table = RawInteractions(path=str(tmp_path / "log"), format="jsonl", columns=columns, arrived=arrived)
+    frame = read_interactions(spark, table, NIGHT)
+    assert frame.dtypes == [("user_id", "bigint"), ("item_id", "string"), ("rating", "bigint")]
+    assert sorted(r.user_id for r in frame.collect()) == [7, 8]
+
+
 def test_a_night_before_all_and_a_column_without_dates_are_said(spark: SparkSession, by_day: str, write: Write) -> None:
     table = RawInteractions(path=by_day, arrived=Arrived(column="ds"))
     with pytest.raises(

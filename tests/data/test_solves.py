@@ -31,6 +31,12 @@ def dense_solve(
     return solve_rows(dense, gram, penalty, None, SETTINGS.unobserved_weight)
 
 
+def test_a_pair_s_weights_are_added_up_and_one_of_no_weight_is_none(spark: SparkSession):
+    rows = [("u", "i", 0.5, "train"), ("u", "i", 0.25, "train"), ("u", "j", 0.0, "train"), ("u", "k", 1.0, "test")]
+    events = spark.createDataFrame(rows, "user_id string, item_id string, weight double, split string")
+    assert solves.interaction_pairs(events, solves.LEARNED).collect() == [("u", "i", 0.75)]
+
+
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_fold_in_equals_the_dense_solve_over_the_items_that_somebody_met(spark: SparkSession, tmp_path, blocks: int):
     pairs, items = checkerboard(), vector_table(list(range(5)), 0)

@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recspark.retrieval.combination import Choice, Crowd, ndcg_of, own_weight, scale_of, user_parts
+from recspark.retrieval.combination import Choice, Crowd, best_of, ndcg_of, own_weight, scale_of, user_parts
 from recspark.retrieval.histories import history_matrix
+from recspark.retrieval.topk import Seen, exact_top_k
 
 FACTORS = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.5, -1.0]], np.float32)
 USERS = np.array([[1.0, 2.0], [0.0, 0.0], [-1.0, 1.0]], np.float32)
@@ -71,6 +72,20 @@ def test_ndcg_counts_hits_by_place_and_nothing_that_cannot_be_listed():
     second = 1 / np.log2(3)
     np.testing.assert_allclose(found, [second / (1 + second), 0])
     np.testing.assert_allclose(ndcg_of(scores, [np.array([2]), np.array([0])], 9), [second, 1])
+
+
+def test_equal_scores_count_in_the_order_of_the_lists():
+    draw = np.random.default_rng(4)
+    scores = draw.integers(0, 3, (30, 50)).astype(np.float32)
+    ones = np.ones((30, 1), np.float32)
+    for user in range(30):
+        lists = exact_top_k(
+            ones[:1], scores[user][:, None].copy(), Seen(np.zeros(2, np.int64), np.zeros(0, np.int64)), 10
+        )
+        assert best_of(scores[user : user + 1], 10)[0].tolist() == lists.positions[0].tolist()
+    tied = np.zeros((1, 1000), np.float32)
+    tied[0, [7, 500]] = 2, 1
+    assert best_of(tied, 5).tolist() == [[7, 500, 0, 1, 2]]
 
 
 def test_the_unit_of_repeat_is_the_mean_of_the_columns_largest():

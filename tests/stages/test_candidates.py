@@ -17,7 +17,7 @@ from recspark.stages.candidates import (
     require_enough_items,
 )
 from recspark.stages.list_vectors import require_one_model
-from recspark.tables import CANDIDATES
+from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, USER_VECTORS
 from tests.vector_world import lists_of, new_lake, settings, write_world
 
 SPLITS = ["train", "valid", "history", "masked", "test"]
@@ -170,3 +170,34 @@ def test_a_vector_that_is_not_finite_is_the_users_error(spark, tmp_path):
     write_world(spark, lake, {1: [1]}, {1: [1], 2: [float("nan")]}, [(1, 1, "train")])
     with pytest.raises(UserError, match="1 or more vectors hold a NaN"):
         run(spark, lake, top_k=1)
+
+
+def test_vectors_of_another_log_than_is_there_now_are_the_users_error(spark, tmp_path):
+    lake = new_lake(tmp_path)
+    items = {i: [i] for i in range(5)}
+    write_world(spark, lake, {1: [1]}, items, [(1, 0, "train")])
+    lake.begin("embed")
+    lake.read(spark, INTERACTIONS)
+    for table in (ITEM_VECTORS, USER_VECTORS):
+        lake.write(lake.read(spark, table).localCheckpoint(), table)
+    assert run(spark, lake, top_k=2) == {1: [4, 3]}
+    write_world(spark, lake, {1: [1]}, items, [(1, 0, "test")])
+    lake.begin("candidates")
+    for table in (ITEM_VECTORS, USER_VECTORS):  # made from what was train
+        manifest = lake.manifest(table)
+        manifest["inputs"] = {"interactions": {"path": "", "rows": 1, "fingerprint": "another"}}
+        lake.write_json(f"{table.name}/run_date={lake.run_date}/_manifest.json", manifest)
+    with pytest.raises(
+        UserError, match=r"item_vectors .* was made from another interactions than is there now; run again from embed"
+    ):
+        run(spark, lake, top_k=2)
+
+
+def test_vectors_of_two_runs_are_the_users_error(spark, tmp_path):
+    lake = new_lake(tmp_path)
+    write_world(spark, lake, {1: [1]}, {i: [i] for i in range(5)}, [(1, 0, "train")])
+    lake.write(lake.read(spark, USER_VECTORS).localCheckpoint(), USER_VECTORS, embedding="another")
+    with pytest.raises(
+        UserError, match=r"item_vectors and user_vectors .* are of different runs.* run again from embed"
+    ):
+        run(spark, lake, top_k=2)

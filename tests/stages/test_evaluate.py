@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from recspark.data.sources import Source
 from recspark.errors import UserError
 from recspark.evaluation.baselines import Als, Popularity
 from recspark.evaluation.slices import COLD_AMONG_ALL, ITEM_SLICES, USER_SLICES
-from recspark.stages import evaluate
+from recspark.stages import candidates, evaluate
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.evaluate import EvaluateConfig
 from recspark.tables import CANDIDATES, COMPARISONS, ITEMS, LEAKAGE, METRICS, RERANKED
@@ -264,3 +265,20 @@ def test_settings_that_make_no_sense_are_refused():
         with pytest.raises(ValueError, match="EvaluateConfig"):
             EvaluateConfig(**wrong)
     assert EvaluateConfig(ks=(20, 10)).ks == (10, 20)
+
+
+def test_what_is_denied_is_listed_by_no_model_and_counts_for_none(spark, tmp_path):
+    """Item 2, the best of all and what the user wants, is denied, and so is 3; what is left to find is 4, and each model finds it."""
+    lake = new_lake(tmp_path)
+    events = [(1, 1, "train"), (1, 2, "test"), (1, 4, "test"), (2, 2, "train"), (2, 3, "train"), (2, 4, "train")]
+    write_world(spark, lake, {1: [1, 0], 2: [1, 0]}, {1: [9, 0], 2: [8, 0], 3: [7, 0], 4: [6, 0]}, events)
+    (tmp_path / "deny.csv").write_text("item_id\n2\n3\n")
+    deny = Source(path=str(tmp_path / "deny.csv"), format="csv")
+    deployment = settings(
+        CandidatesConfig(top_k=1, deny=deny), EvaluateConfig(ks=(1,), replicates=100, baselines=(Popularity(),))
+    )
+    candidates.run(spark, lake, deployment)
+    evaluate.run(spark, lake, deployment)
+    rows = lake.read(spark, METRICS).where("metric = 'recall' AND slice IN ('all', 'warm')").collect()
+    found = {(r.model, r.slice): r.value for r in rows}
+    assert found == {(m, s): 1 for m in ("full", "popularity", "text_after", "text_before") for s in ("all", "warm")}

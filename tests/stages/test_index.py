@@ -117,6 +117,16 @@ def test_an_index_of_other_vectors_than_are_there_now_is_the_users_error(spark, 
         candidates.run(spark, lake, wanted)
 
 
+def test_an_index_that_was_measured_for_less_is_the_users_error(spark, world, tmp_path):
+    index.run(spark, world, config(recall=0.9))
+    for more, said in (
+        (config({"top_k": TOP_K + 1}, recall=0.9), f"candidates.top_k {TOP_K}, and {TOP_K + 1} is asked for now"),
+        (config(recall=0.95), "index.recall 0.9, and 0.95 is asked for now"),
+    ):
+        with pytest.raises(UserError, match=said):
+            candidates.run(spark, world, more)
+
+
 def test_vectors_that_are_all_the_same_make_one_list(spark, tmp_path):
     lake = new_lake(tmp_path)
     write_world(spark, lake, {1: [1, 0]}, {i: [1, 1] for i in range(30)}, [(1, 0, "train")])

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
 from recspark.config import ConfigError, parse
+from recspark.errors import UserError
 from recspark.models.encoder import load_tokenizer
 from recspark.stages.preprocess import PreprocessConfig
-from tests.preprocess_world import World, six_items, twenty_events
+from tests.preprocess_world import RUN_DATE, World, six_items, twenty_events
 from tests.spark_memory import kept
 
 RAW = {"interactions": {"path": "i", "columns": {"order": "o"}}, "items": {"path": "t", "text": "{title}"}}
@@ -85,6 +86,32 @@ def test_all_events_of_a_pair_stay_where_all_are_wanted(world: World) -> None:
     world.give("interactions", [*twenty_events(), {"user_id": "u0", "item_id": "i0", "timestamp": 1_000_000_100}])
     world.run("duplicates=all")
     assert len(world.table("interactions")) == 21
+
+
+def test_who_has_an_item_again_in_the_test_had_it_before_all_the_same(world: World) -> None:
+    """Else what is learned from would depend on the test; and in the k-core a pair counts once."""
+    again = [{"user_id": "u0", "item_id": "i0", "timestamp": 1_000_000_100 + t} for t in range(2)]
+    world.give("interactions", [*twenty_events(), *again])
+    world.run("min_user_interactions=5")
+    mine = Counter((r["item_id"], r["split"]) for r in world.table("interactions") if r["user_id"] == "u0")
+    assert (mine["i0", "train"], mine["i0", "test"]) == (1, 1)
+    world.give("interactions", [r for r in [*twenty_events(), *again] if r["item_id"] != "i4"])
+    with pytest.raises(UserError, match="no interaction is left"):
+        world.run("min_user_interactions=5")
+
+
+@pytest.mark.parametrize(("arrived", "kept"), [(False, 21), (True, 20)])
+def test_what_lies_in_the_future_is_told_by_the_clock_unless_the_log_tells_what_had_arrived(
+    world: World, arrived: bool, kept: int
+) -> None:
+    """A date that is run again then gives what it gave. Two days after the run date is the future; today is later."""
+    two_days_on = datetime.datetime.combine(RUN_DATE + datetime.timedelta(days=2), datetime.time(1), datetime.UTC)
+    late = {"user_id": "u0", "item_id": "i5", "timestamp": int(two_days_on.timestamp())}
+    world.give("interactions", [{**r, "ds": str(RUN_DATE)} for r in [*twenty_events(), late]])
+    if arrived:
+        world.settings["interactions"]["arrived"] = {"column": "ds"}
+    world.run()
+    assert len(world.table("interactions")) == kept
 
 
 def test_k_core_thins_the_interactions_and_leaves_the_catalogue(world: World) -> None:

@@ -1,5 +1,6 @@
 """What publish lets through, what it refuses, and what stands in the lake afterwards."""
 
+import logging
 import math
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from recspark.stages.publish import PublishRefused
 from recspark.stages.report_facts import histogram, whole_number_histogram
 from recspark.tables import CANDIDATES, INTERACTIONS, METRICS, RECOMMENDATIONS, REJECTS, RERANKED, TRAINING_LOG, Table
 from tests.published_world import (
+    EVENTS,
     HEBREW,
     LISTS,
     YESTERDAY,
@@ -85,6 +87,14 @@ def test_denied_items_are_refused_and_their_places_are_not_missed(spark, lake, t
     write(lake, CANDIDATES, list_rows({"u1": "bcd", "u2": "def", "u3": "bcd"}))
     publish.run(spark, lake, settings)
     assert {row[2] for row in rows(spark, lake)} == set("bcdef")
+
+
+def test_how_many_listed_items_are_held_out_is_said(spark, lake, caplog):
+    held_out = sum(item in LISTS[user] for user, item, split in EVENTS if split == "test" and user in LISTS)
+    assert held_out
+    with caplog.at_level(logging.INFO, logger="recspark"):
+        publish.run(spark, lake, deployment(lake, "publish.report=false"))
+    assert f"{held_out} listed items are ones that their users have had in the split test" in caplog.text
 
 
 # ---- the checks
