@@ -9,6 +9,7 @@ import os
 import re
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,12 +60,15 @@ def parse(raw: dict[str, Any], model: type[T], overrides: list[str], source: str
     return settings
 
 
-def dump(settings: Settings, path: str | Path) -> dict[str, Any]:
+def dump(settings: Settings, path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """All settings, defaults included, as they go into manifests.
 
-    A value that the file takes from the environment stands as the file has it, `${NAME}`: it may be a secret.
+    A value that the file or an override takes from the environment stands as it was written, `${NAME}`: it may be a secret.
     """
-    return mask(settings.model_dump(mode="json"), read_yaml(path))
+    raw = read_yaml(path)
+    for override in overrides:
+        apply_override(raw, override, [])
+    return mask(settings.model_dump(mode="json"), raw)
 
 
 def mask(value: Any, raw: Any) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from recspark import config as configuration
 from recspark import session
+from recspark.errors import UserError
 from recspark.exits import guard
 from recspark.lake import Lake
 from recspark.lake.lock import RunLock
@@ -39,15 +40,32 @@ def run(request: Request, names: Sequence[str]) -> None:
     earlier stages stay.
     """
     deployment = configuration.load(request.config, Deployment, list(request.overrides))
-    facts = {"settings": configuration.dump(deployment, request.config), **({FORCED: True} if request.force else {})}
+    settings = configuration.dump(deployment, request.config, request.overrides)
+    facts = {"settings": settings, **({FORCED: True} if request.force else {})}
     lake = Lake(deployment.lake, request.run_date, facts=facts)
     log_path = open_log(lake, request.verbosity)
     names = planned(lake, deployment, names)
     if not names:
         return
+    check(deployment, names)
     lake.lock = RunLock(lake, request.run_date)
     with lake.lock.held(log.warning):
         run_stages(lake, deployment, request, names, log_path)
+
+
+def check(deployment: Deployment, names: Sequence[str]) -> None:
+    """What stages have against their settings, before Spark starts.
+
+    Raises UserError with all of it.
+    """
+    faults = []
+    for name in names:
+        try:
+            getattr(STAGES[name], "check", lambda _: None)(deployment)
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
 
 
 def run_stages(lake: Lake, deployment: Deployment, request: Request, names: Sequence[str], log_path: str) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import Field
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from recspark.config import Settings
@@ -25,13 +25,14 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 class SparkSettings(Settings):
-    """How the session is built. What spark-submit or spark-defaults already set is kept."""
+    """How the session is built. What spark-submit or spark-defaults already set is kept, but for what `conf` names."""
 
     master: str | None = Field(None, description="such as local[2]; leave out where spark-submit names it")
     driver_memory: str = Field("2g", description="memory of the driver's JVM; under spark-submit set it there")
     conf: dict[str, str] = Field({}, description="further Spark settings, such as spark.sql.shuffle.partitions")
 
 
+GATEWAY = "PYSPARK_GATEWAY_PORT"
 PYTHON_DAEMON = "spark.python.daemon.module"
 DEFAULTS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
@@ -52,6 +53,8 @@ DEFAULTS = {
 
 def build(settings: SparkSettings, app_name: str = "recspark") -> SparkSession:
     """The session of this process; an already running one is used as it is."""
+    if GATEWAY in os.environ:  # of spark-submit, whose JVM is there already; SparkConf is empty until it is asked
+        SparkContext._ensure_initialized()
     given = SparkConf()  # holds what spark-submit and spark-defaults said
     if settings.master and given.get("spark.master", "local[*]") == "local[*]":  # what spark-submit says if nobody does
         given.set("spark.master", settings.master)

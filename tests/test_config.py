@@ -81,6 +81,10 @@ def test_environment_is_filled_in_and_never_dumped(tmp_path: Path, monkeypatch: 
     assert (settings.name, settings.section.tags) == ("token s3cret", ("plain",))
     assert dump(settings, file)["name"] == "token ${RECSPARK_TEST_SECRET}"
     assert dump(settings, file)["section"]["top_k"] == 10
+    assert dump(settings, file, ["name=plain"])["name"] == settings.name  # what the file says was not used
+    override = "section.tags=['a ${RECSPARK_TEST_SECRET}']"
+    tagged = dump(load(file, Whole, [override]), file, [override])
+    assert tagged["section"]["tags"] == ["a ${RECSPARK_TEST_SECRET}"]
 
 
 def test_missing_environment_variable_is_named_with_its_path():

@@ -2,12 +2,19 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import zipimport
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+import pyspark
 import pytest
 from pyspark.sql import SparkSession
+
+from recspark.session import THREAD_VARIABLES
+from tests import nightly
 
 
 def test_a_worker_comes_from_our_daemon_and_reads_no_zip_file_anew_before_a_task(spark: SparkSession):
@@ -40,3 +47,27 @@ def test_an_interrupt_while_the_jvm_is_asked_is_an_interrupt_and_spark_can_still
     with pytest.raises(KeyboardInterrupt):
         jvm.java.lang.Thread.sleep(60_000)
     assert spark.range(10).count() == 10
+
+
+def test_what_spark_submit_says_comes_before_the_settings(tmp_path: Path):
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import os\n"
+        "from recspark.session import SparkSettings, build\n"
+        "spark = build(SparkSettings(master='local[2]', conf={'spark.sql.session.timeZone': 'CET'}))\n"
+        "names = ('spark.master', 'spark.task.cpus', 'spark.sql.shuffle.partitions', 'spark.sql.session.timeZone')\n"
+        "print('told', [spark.sparkContext.getConf().get(n) for n in names], os.environ['OMP_NUM_THREADS'])\n"
+    )
+    conf = ["spark.task.cpus=3", "spark.sql.shuffle.partitions=5", "spark.sql.session.timeZone=UTC"]
+    options = ["--master", "local[3]", *(word for setting in conf for word in ("--conf", setting))]
+    submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
+    env = {name: value for name, value in nightly.environment().items() if name not in THREAD_VARIABLES}
+    done = subprocess.run(
+        [str(submit), *options, str(script)],
+        capture_output=True,
+        text=True,
+        env={**env, "PYSPARK_PYTHON": sys.executable},
+        timeout=300,
+        check=False,
+    )
+    assert "told ['local[3]', '3', '5', 'CET'] 3" in nightly.succeed(done).stdout

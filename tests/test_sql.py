@@ -1,10 +1,12 @@
 """Each query of jobs/sql, in Spark and in DuckDB over the same small lake: the same answer, and the one worked out by hand."""
 
+import re
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from recspark.evaluation import verdict
 from recspark.lake import Lake
 from recspark.sql import duckdb_views, spark_views, table_names
 from recspark.tables import CANDIDATES, INTERACTIONS, RECOMMENDATIONS
@@ -43,6 +45,12 @@ ANSWERS = {
         ("items", "no_text", 1, 2, '{"item_id":"x"}'),
     ],
 }
+
+
+def test_the_models_that_are_no_baselines_are_those_of_the_report():
+    text = (FOLDER / "model_against_baselines.sql").read_text()
+    (ours,) = re.findall(r"model NOT IN \(([^)]*)\)", text)
+    assert set(re.findall(r"'(\w+)'", ours)) == set(verdict.OURS)
 
 
 class Engine:

@@ -14,6 +14,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.providers.standard.sensors.filesystem import FileSensor
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.timetables.interval import CronDataIntervalTimetable
 from recspark_night import steps
 
 HOME = os.environ.get("RECSPARK_HOME", ".")
@@ -54,7 +55,8 @@ def alert(context: Any) -> None:
 with DAG(
     "recspark_nightly",
     description="From logs and texts to lists, a stage a task",
-    schedule=SCHEDULE,
+    # Its runs are for the day that is over: `ds` of the run at 02:00 is the day before. A bare cron string means the day that has just begun.
+    schedule=CronDataIntervalTimetable(SCHEDULE, timezone="UTC"),
     start_date=datetime(2026, 1, 1),
     catchup=False,
     max_active_runs=1,  # a night takes from the one before: unchanged texts, the lists it is compared with

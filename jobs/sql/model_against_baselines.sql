@@ -23,7 +23,7 @@ before AS (
 baseline AS (
   SELECT slice, max(value) AS value
   FROM today
-  WHERE model NOT IN ('id_alone', 'text_before', 'text_after', 'factors', 'full', 'reranked')
+  WHERE model NOT IN ('id_alone', 'factors_alone', 'text_before', 'text_after', 'factors', 'sequence', 'full', 'reranked')
   GROUP BY slice
 )
 SELECT

@@ -19,6 +19,7 @@ from recspark.errors import UserError
 from recspark.lake import Lake
 
 CHECKS: tuple[tuple[str, Callable[[Checkup], str]], ...] = (
+    ("stages", inputs.stages),
     ("python", machine.python),
     ("java", machine.java),
     ("packages", machine.packages),
@@ -29,6 +30,7 @@ CHECKS: tuple[tuple[str, Callable[[Checkup], str]], ...] = (
     ("ranks", cluster.ranks),
     ("threads", cluster.threads),
     ("arrow", cluster.arrow),
+    ("catalog", cluster.catalog),
     ("lake", inputs.lake),
     ("encoder", inputs.encoder),
     ("retriever", inputs.retriever),

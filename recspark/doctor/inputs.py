@@ -1,4 +1,4 @@
-"""Checks of what a run reads and writes: lake, encoder, raw tables."""
+"""Checks of what a run reads and writes: the stages' settings, lake, encoder, raw tables."""
 
 import contextlib
 import uuid
@@ -11,13 +11,23 @@ from recspark.data import raw
 from recspark.data.sources import RawTable, file_errors, source_views
 from recspark.doctor.checkup import Checkup
 from recspark.errors import UserError
+from recspark.pipeline import NIGHT
+from recspark.runner import check
 from recspark.stages.base_encoder import base_encoder
 from recspark.stages.versions import TONIGHT, chosen_retriever, require_factors_of, settled
+
+
+def stages(checkup: Checkup) -> str:
+    """What the stages of a night have against their settings."""
+    names = [name for name in NIGHT if getattr(checkup.deployment, name) is not None]
+    check(checkup.deployment, names)
+    return ", ".join(names)
 
 
 def lake(checkup: Checkup) -> str:
     """Writes, reads and deletes a file of its own, and a table by Spark if Spark runs; leaves nothing behind."""
     lake, name = checkup.lake, f"doctor-{uuid.uuid4().hex[:8]}"
+    made = [] if "://" in lake.root else missing(Path(lake.root))
     try:
         fs, folder = pafs.FileSystem.from_uri(lake.scratch(name))
         with fs.open_output_stream(f"{folder}/file") as stream:
@@ -37,16 +47,21 @@ def lake(checkup: Checkup) -> str:
     finally:
         with contextlib.suppress(OSError):
             lake.clear_scratch(name)
-            remove_empty(Path(lake.scratch(name)))
+            remove_empty(Path(lake.path("_scratch")), made)
     newest = "; written to, read and cleared" + (
         "" if checkup.started is not None else " (by the driver; Spark did not start)"
     )
     return f"{lake.root}{newest}"
 
 
-def remove_empty(folder: Path) -> None:
-    """Remove a folder and those above it, as far as they are empty: the check may have been the first to want them."""
-    for place in (folder, *folder.parents):
+def missing(folder: Path) -> list[Path]:
+    """The folder and those above it that are not there, the deepest first."""
+    return [place for place in (folder, *folder.parents) if not place.exists()]
+
+
+def remove_empty(scratch: Path, made: list[Path]) -> None:
+    """Remove the lake's scratch folder, and what of the lake's own folders was made for the check, as far as they are empty."""
+    for place in (*sorted(scratch.glob("*"), reverse=True), scratch, *made):
         place.rmdir()
 
 

@@ -139,8 +139,10 @@ def loading(name: str, version: Version) -> str:
         ]
     elif name == "retriever":
         lines = ["from recspark.models.retriever import load_retriever", f'load_retriever("{folder}")']
-    else:
+    elif name == "pretrained":
         lines = ["from transformers import AutoModel, AutoTokenizer", f'AutoModel.from_pretrained("{folder}")']
+    else:
+        return f"It is recspark's own: `{folder}` is read by the stage that comes after it."
     return "```python\n" + "\n".join(lines) + "\n```"
 
 

@@ -116,7 +116,8 @@ def render(facts: ReportFacts) -> str:
         TEMPLATE,
         facts=facts,
         findings=found,
-        headline=verdict.headline(found),
+        headline=verdict.headline(found, published=not facts.held_back),
+        nothing_found=nothing_found(facts),
         compared=not facts.comparisons.empty,
         slice_plots=slice_plots(facts.metrics),
         within_plots=within_plots(facts.metrics),
@@ -134,6 +135,15 @@ def render(facts: ReportFacts) -> str:
         longest_stage=max((s.seconds for s in facts.stages), default=0.0),
         settings=yaml.safe_dump(dict(facts.settings), allow_unicode=True, sort_keys=False) if facts.settings else "",
     )
+
+
+def nothing_found(facts: ReportFacts) -> str:
+    """Why no two models are compared in a sentence."""
+    if not facts.metrics.empty:
+        return "No baseline and no model before fine-tuning was measured beside the full one; its figures are below."
+    if any(record.stage == "evaluate" for record in facts.stages):
+        return "Nothing was held out as a test, so nothing was measured."
+    return "There is no metrics table for this run date: the stage evaluate did not run."
 
 
 def page(template: str, **told: Any) -> str:

@@ -117,12 +117,13 @@ QUESTIONS = ("Against the best baseline", "What text adds", "What fine-tuning di
 TEXT_HELPS = {"better": "Text helps: ", "open": "Text does not help: ", "worse": "Text does not help: "}
 
 
-def headline(findings: Sequence[Finding]) -> str:
-    """The report's first sentence."""
+def headline(findings: Sequence[Finding], published: bool = True) -> str:
+    """The report's first sentence. published: whether the lists are."""
     states = {finding.question: finding.state for finding in findings}
     baseline, text = states.get(QUESTIONS[0]), states.get(QUESTIONS[1])
     if baseline is None:
-        return "The lists are published; nothing was measured that says how good they are."
+        said = "published" if published else "held back"
+        return f"The lists are {said}; nothing was measured that says how good they are beside a baseline."
     if baseline == "open":
         return "The full model and the best baseline are too close to call on this many users."
     if baseline == "worse":
@@ -130,9 +131,9 @@ def headline(findings: Sequence[Finding]) -> str:
             "The language model does not earn its keep: a baseline that trains nothing on the texts is clearly ahead."
         )
     return {
-        None: "The language model earns its keep: the full model is clearly ahead of the best baseline.",
+        None: "The full model is clearly ahead of the best baseline; what its text adds to that was not measured (evaluate.id_alone does).",
         "better": "The language model earns its keep: the full model is clearly ahead of the best baseline, and of itself without text.",
-        "open": "The full model is clearly ahead of the best baseline, but not for its text: without it, it is about as good.",
+        "open": "The full model is clearly ahead of the best baseline, but not for its text, as far as can be told: the same model without it may be as good.",
         "worse": "The full model is clearly ahead of the best baseline, but its text does harm: without it, it is better.",
     }[text]
 

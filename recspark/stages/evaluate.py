@@ -138,6 +138,12 @@ class EvaluateConfig(ListSettings):
         return baselines
 
 
+def check(config: "Deployment") -> None:
+    """What can be said before anything is read: UserError if BM25 is asked for and bm25s is not installed, or lists are too short."""
+    require_packages(config.evaluate.baselines)
+    require_listed(config.evaluate, config.candidates.top_k)
+
+
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read interactions, item_factors, item_vectors, user_vectors, candidates and, if configured, reranked; write metrics, comparisons and leakage.
 
@@ -147,13 +153,13 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     or if BM25 is asked for and bm25s is not installed.
     """
     settings = config.evaluate
-    require_packages(settings.baselines)
+    check(config)
     lake.clear_scratch("evaluate")
     scratch = lake.scratch("evaluate")
     interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEM_VECTORS)
     version = borrowed_version(lake, "evaluate")
     user_vectors, listed = lake.read(spark, USER_VECTORS), list_vectors(spark, lake, config)
-    require_lengths(settings, config.candidates.top_k, items.count())
+    require_lengths(settings, items.count())
     published = published_lists(spark, lake, config)
     if interactions.where("split = 'test'").first() is None:
         if config.preprocess.allow_no_test:
@@ -270,13 +276,18 @@ def rating_errors(spark: SparkSession, lake: Lake, config: "Deployment", blocks:
     return rating_judge.judge_ratings(predicted, items, config.seed, config.evaluate.replicates, blocks)
 
 
-def require_lengths(settings: EvaluateConfig, top_k: int, items: int) -> None:
-    """UserError if a list of the largest `ks` cannot be had."""
+def require_lengths(settings: EvaluateConfig, items: int) -> None:
+    """UserError if the catalogue has too few items for a list of the largest `ks`."""
     longest = settings.ks[-1]
     if longest > items:
         raise UserError(
             f"evaluate.ks asks for lists of {longest}, but the catalogue has {items} items; set evaluate.ks lower"
         )
+
+
+def require_listed(settings: EvaluateConfig, top_k: int) -> None:
+    """UserError if candidates' lists are shorter than the largest of `ks`."""
+    longest = settings.ks[-1]
     if longest > top_k:
         raise UserError(
             f"evaluate.ks asks for lists of {longest}, but candidates.top_k is {top_k}; raise it and run candidates again, "

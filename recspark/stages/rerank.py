@@ -64,6 +64,12 @@ class RerankConfig(ListSettings):
     )
 
 
+def check(config: "Deployment") -> None:
+    """What can be said before anything is read: UserError if candidates' lists are too short for what is asked."""
+    if config.rerank is not None:
+        require_depth(config.rerank, config.candidates.top_k)
+
+
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read interactions, factor tables, vectors and candidates; write reranked and the model `reranker`.
 
@@ -74,7 +80,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     settings = config.rerank
     if settings is None:
         raise UserError("rerank: the configuration has no section rerank; write one: rerank: {model: {kind: features}}")
-    require_depth(settings, config.candidates.top_k)
+    check(config)
     lake.clear_scratch("rerank")
     night = Night(spark, lake, config, settings)
 

@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ pytest.importorskip("airflow", reason="needs Airflow's own environment: make air
 
 import itertools
 
+import pendulum
 from airflow.exceptions import AirflowException
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowFailException
@@ -36,6 +37,14 @@ def test_a_stage_follows_another(monkeypatch):
     for before, after in itertools.pairwise(STAGES):
         assert dag.get_task(before).downstream_task_ids == {after}
     assert (dag.max_active_runs, dag.catchup) == (1, False)
+
+
+def test_a_night_is_for_the_day_that_is_over(monkeypatch):
+    """Else the data of its date would be those of two hours."""
+    timetable = parsed(monkeypatch).dag.timetable
+    night = datetime(2026, 1, 2, 2, tzinfo=UTC)
+    found = timetable.infer_manual_data_interval(run_after=pendulum.instance(night))
+    assert (found.start, found.end) == (night - timedelta(days=1), night)
 
 
 def test_each_is_the_stages_job_for_the_runs_date(monkeypatch):

@@ -86,11 +86,15 @@ def test_all_that_is_wrong_is_told_in_one_visit(practice):
     practice.raw["encoder"]["max_length"] = 65
     practice.raw["preprocess"]["interactions"]["columns"]["timestamp"] = "timestmap"
     practice.raw["preprocess"]["users"] = {"path": str(practice.folder / "nowhere.parquet")}
-    practice.raw["candidates"] = {"deny": {"path": str(deny), "format": "jsonl"}}
+    practice.raw["candidates"] = {"deny": {"path": str(deny), "format": "jsonl"}, "top_k": 10}
+    practice.raw["publish"] = {"catalog": "shop"}
+    practice.raw["sequence"], practice.raw["combine"] = {"num_processes": 4}, {}
     said, error = practice.visit()
     wrong = {name: says for name, (mark, says) in said.items() if mark == "fix"}
     assert list(said) == ["settings", *NAMES]
-    assert error == f"doctor: 6 of {len(NAMES)} checks failed; mend what is marked fix"
+    assert error == f"doctor: 8 of {len(NAMES)} checks failed; mend what is marked fix"
+    assert "evaluate.ks asks for lists of 20, but candidates.top_k is 10" in wrong.pop("stages")
+    assert "publish.catalog is shop, but the session's catalog is in memory" in wrong.pop("catalog")
     assert "set finetune.num_processes=2" in wrong.pop("ranks")
     assert "cannot be written to" in wrong.pop("lake")
     assert "reads at most 64 tokens" in wrong.pop("encoder")
@@ -98,6 +102,13 @@ def test_all_that_is_wrong_is_told_in_one_visit(practice):
     assert "nowhere.parquet cannot be read as parquet" in wrong.pop("users")
     assert "lacks column item_id" in wrong.pop("deny list")
     assert wrong == {}
+
+
+def test_ranks_of_every_section_that_trains_are_counted(practice):
+    practice.raw["sequence"], practice.raw["combine"] = {"num_processes": 4, "launcher": "torch"}, {}
+    said, _ = practice.visit()
+    assert said["ranks"][0] == "fix"
+    assert "set sequence.num_processes=2" in said["ranks"][1]
 
 
 def test_empty_table_and_ids_that_never_meet_are_told(practice):

@@ -122,7 +122,7 @@ def test_text_of_plots_is_text_and_colours_are_the_pages(facts):
 
 def test_numbers_are_where_they_belong(facts):
     text = " ".join(Page(render(facts)).text.replace("\u202f", "").split())
-    assert "The language model earns its keep" in text
+    assert "what its text adds to that was not measured" in text
     assert "50.0%of 50 items are on some list" in text
     assert "10.0%are among someone's first 10" in text
     assert "1.0%of all entries are cold items" in text
@@ -149,6 +149,19 @@ def test_empty_night_still_makes_a_page(facts):
     assert "the stage evaluate did not run" in text
     assert "could have been known" not in text
     assert "every raw row was usable" in text
+
+
+def test_a_night_that_held_nothing_out_says_so_and_lists_that_are_held_back_are_not_called_published(facts):
+    nothing = dataclasses.replace(
+        facts, metrics=facts.metrics.iloc[:0], leakage=facts.leakage.iloc[:0], held_back=["users_lost 0.5"]
+    )
+    assert any(stage.stage == "evaluate" for stage in nothing.stages)
+    text = Page(render(nothing)).text
+    assert "Nothing was held out as a test" in text
+    assert "The lists are held back" in text
+    assert "What was published" not in text
+    alone = dataclasses.replace(facts, metrics=facts.metrics[facts.metrics.model == "full"])
+    assert "No baseline and no model before fine-tuning was measured" in Page(render(alone)).text
 
 
 # ---- the lists in parts

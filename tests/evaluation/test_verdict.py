@@ -90,7 +90,7 @@ def test_headline_says_yes_open_or_no():
         verdict.headline(verdict.findings(metric_table(als=0.2, full=full), NOT_COMPARED)) for full in (0.3, 0.21, 0.1)
     ]
     assert [h.partition(":")[0] for h in heads] == [
-        "The language model earns its keep",
+        "The full model is clearly ahead of the best baseline; what its text adds to that was not measured (evaluate.id_alone does).",
         "The full model and the best baseline are too close to call on this many users.",
         "The language model does not earn its keep",
     ]
@@ -99,7 +99,8 @@ def test_headline_says_yes_open_or_no():
 def test_without_baselines_the_headline_claims_nothing():
     found = verdict.findings(metric_table(text_before=0.1, text_after=0.2, full=0.3), NOT_COMPARED)
     assert [f.question for f in found] == ["What fine-tuning did"]
-    assert "nothing was measured" in verdict.headline(found)
+    assert verdict.headline(found).startswith("The lists are published; nothing was measured")
+    assert verdict.headline(found, published=False).startswith("The lists are held back; nothing was measured")
 
 
 def test_cold_items_are_judged_by_the_text_against_all_others():
