@@ -60,7 +60,7 @@ class Side:
     def epoch(self, number: int, shard: Shard, reporter: Reporter) -> None:
         began, cpu, ranks = time.perf_counter(), time.process_time(), LocalRanks()
         loop.train_epoch(self.job, self.learner, self.learner.model, self.losses_of, shard, ranks, reporter, number)
-        loop.evaluate(self.learner, self.losses_of, shard, ranks)
+        loop.evaluate(self.job, self.learner, self.losses_of, shard, ranks, reporter)
         if number > WARM_UP:
             self.seconds.append(time.perf_counter() - began)
             self.cpu.append(time.process_time() - cpu)

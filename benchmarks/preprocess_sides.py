@@ -72,7 +72,7 @@ def by_pandas(folder: Path) -> tuple[Work, Keep | None]:
         )
         events = events[reason == ""].astype({"item_id": np.int64})
         events["order_key"] = events.pop("time") * 1_000_000
-        events = events.sort_values("order_key")
+        events = events.drop_duplicates().sort_values("order_key")
         last = events.order_key.iloc[len(events) - round(len(events) * TEST) - 1]
         events["split"] = np.where(events.order_key <= last, "train", "test")
         events = events.drop_duplicates(["user_id", "item_id", "split"], keep="last")

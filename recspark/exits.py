@@ -20,6 +20,7 @@ DAMAGED = (
     *("ChecksumException: ", "is not a Parquet file", "Could not read footer for file"),
     *("this is not a parquet file", "Parquet file size is 0 bytes"),
 )
+PYARROW = ("Could not open Parquet input source", "Error creating dataset")  # begins what names the file itself
 RUN_AGAIN = "what was published stays, and a re-run goes on"
 
 log = logging.getLogger("recspark")
@@ -116,7 +117,8 @@ def damaged_file_in(error: BaseException) -> str:
     """The file that Spark could not read as what it should be, with what it says of it; empty if none was."""
     for line in str(error).splitlines():
         if any(sign in line for sign in DAMAGED):
-            return line.strip().removeprefix("Caused by: ").partition(": ")[2]
+            said = line.strip().removeprefix("Caused by: ").removeprefix("pyarrow.lib.ArrowInvalid: ")
+            return said if said.startswith(PYARROW) or ": " not in said else said.partition(": ")[2]
     return ""
 
 

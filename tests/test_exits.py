@@ -108,3 +108,39 @@ def test_what_threads_of_horovod_fail_with_afterwards_is_told_to_nobody(
     thread.start()
     thread.join()
     assert len(heard) == told
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        ("Could not open Parquet input source '/lake/b.parquet': Parquet file size is 0 bytes", "/lake/b.parquet"),
+        (
+            "Error creating dataset. Could not read schema from '/b.parquet': Either the file is corrupted or this is not a parquet file.",
+            "/b.parquet",
+        ),
+        (
+            "Parquet magic bytes not found in footer. Either the file is corrupted or this is not a parquet file.",
+            "magic",
+        ),
+        (
+            "Caused by: java.lang.RuntimeException: file:/lake/c.parquet is not a Parquet file. Expected magic",
+            "/lake/c.parquet",
+        ),
+        ("ChecksumException: Checksum error: file:/lake/d.parquet at 0", "/lake/d.parquet"),
+    ],
+)
+def test_a_damaged_file_is_named_as_far_as_it_is_known(capsys, monkeypatch, error: str, named: str):
+    monkeypatch.setattr("recspark.exits.log.handlers", [])
+    assert guard(raising(OSError(error)), verbose=False) == 2
+    told = capsys.readouterr().err
+    assert "a file is damaged: " in told
+    assert named in told
+    assert "Traceback" not in told
+
+
+def test_a_file_that_has_gone_meanwhile_is_a_failure_that_a_re_run_mends(capsys, monkeypatch):
+    monkeypatch.setattr("recspark.exits.log.handlers", [])
+    said = "[FAILED_READ_FILE.FILE_NOT_EXIST] Encountered error while reading file file:/lake/a.parquet. File does not exist."
+    assert guard(raising(RuntimeError(f"Job aborted\n{said}\n\tat org.x")), verbose=False) == 1
+    assert "file:/lake/a.parquet" in (told := capsys.readouterr().err)
+    assert "written anew or removed by another run" in told

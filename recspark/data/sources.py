@@ -80,7 +80,7 @@ def open_files(
     folders: sub-folders of the path, named column=value, that alone are read.
     """
     given = {**CSV_OPTIONS, **options} if kind == "csv" else dict(options)
-    if folders:
+    if folders and not any(name.lower() == "basepath" for name in given):
         given["basePath"] = path
     with spark_errors(f"{where}: {path} cannot be read as {kind}"):
         frame = spark.read.format({"jsonl": "json"}.get(kind, kind)).options(**given).load(folders or path)

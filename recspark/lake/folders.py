@@ -49,7 +49,8 @@ def local_folder(path: str) -> Path:
             name.update(stream.read())
     kept = Path(tempfile.gettempdir()) / "recspark" / name.hexdigest()[:16]
     if kept.exists():
-        os.utime(kept)
+        with suppress(OSError):  # another user's
+            os.utime(kept)
     else:
         sweep_copies(kept.parent)
         partial = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
@@ -67,4 +68,5 @@ def sweep_copies(folder: Path) -> None:
     for copy in folder.iterdir() if folder.exists() else ():
         with suppress(OSError):  # another process sweeps too
             if time.time() - copy.stat().st_mtime > COPY_SECONDS:
-                shutil.rmtree(copy)
+                gone = copy.rename(copy.with_name(f"{copy.name}.{uuid.uuid4().hex}"))  # nobody shall find half of it
+                shutil.rmtree(gone)

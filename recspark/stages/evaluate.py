@@ -187,6 +187,10 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     if version is None and any(isinstance(b, Frozen) for b in settings.baselines):
         beside[ENCODED] = encoded_items(spark, lake, items)
     denied = denied_items(spark, config, items)
+    if denied is not None and published[Trial("full", "all")].join(denied, "item_id", "left_semi").first() is not None:
+        raise UserError(
+            "evaluate: the table candidates holds items that candidates.deny names now; run again from candidates"
+        )
     columns = catalogue_columns(items, beside, interactions, learned)
     columns = columns if denied is None else mark_denied(columns, denied)
     catalogue = write_catalogue(columns if labels is None else columns.join(labels, "item_id"), scratch)

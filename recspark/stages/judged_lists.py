@@ -42,6 +42,11 @@ def published_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> di
         )
     vectors = (COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS) if config.combine else (ITEM_VECTORS, USER_VECTORS)
     require_made_from(lake, CANDIDATES, (INTERACTIONS, *vectors), "candidates")
+    inputs = lake.manifest(CANDIDATES).get("inputs", {})
+    if inputs and any(table.name not in inputs for table in vectors):
+        raise UserError(
+            f"candidates of run date {lake.run_date} were made with{'out' if config.combine else ''} the section combine; run again from candidates"
+        )
     if reranks:
         require_made_from(lake, RERANKED, (CANDIDATES,), "rerank")
     return {trial: lake.read(spark, table) for trial, table in PUBLISHED.items() if table is CANDIDATES or reranks}

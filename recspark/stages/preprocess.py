@@ -182,17 +182,19 @@ def require_items_for_lists(items: int, top_k: int) -> None:
 
 
 def choose_events(clean: DataFrame, settings: PreprocessConfig, keep: Keep) -> DataFrame:
-    """Those in the k-core, in which, but for duplicates: all, a user's events with an item count as one.
+    """Those in the k-core. But for duplicates: all, a user's events with an item count as one there, and copies of one event are one event:
+    a split that goes by a user's last would put one copy here and one there.
 
     Raises UserError if nothing is left.
     """
     least = (settings.min_user_interactions, settings.min_item_interactions)
     if settings.duplicates == "all":
         return keep(k_core(clean, *least))
+    events = keep(clean.distinct())
     if max(least) <= 1:
-        return clean
-    core = keep(k_core(clean.select("user_id", "item_id").distinct(), *least))
-    return keep(clean.join(core, ["user_id", "item_id"], "left_semi"))
+        return events
+    core = keep(k_core(events.select("user_id", "item_id").distinct(), *least))
+    return keep(events.join(core, ["user_id", "item_id"], "left_semi"))
 
 
 def require_splits(interactions: DataFrame, settings: PreprocessConfig) -> None:

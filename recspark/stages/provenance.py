@@ -53,7 +53,7 @@ def require_made_from(lake: Lake, made: Table, sources: Sequence[Table], again: 
     inputs = lake.manifest(made).get("inputs", {})
     for source in sources:
         then = inputs.get(source.name)
-        if then is not None and then["fingerprint"] != lake.manifest(source)["fingerprint"]:
+        if then is not None and then.get("fingerprint", "") != lake.manifest(source).get("fingerprint", ""):
             raise UserError(
                 f"{made.name} of run date {lake.run_date} was made from another {source.name} than is there now; run again from {again}"
             )

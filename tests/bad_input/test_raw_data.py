@@ -154,7 +154,10 @@ def test_bad_sql(world: World, capfd: pytest.CaptureFixture[str], sql: str, expe
             "SELECT * FROM films a JOIN films b ON a.item_id = b.item_id",
             "has column 'item_id' (preprocess.items.columns",
         ),
-        ("SELECT CAST(title AS INT) AS item_id, title FROM films", "[CAST_INVALID_INPUT] The value 'the film 0'"),
+        (
+            "SELECT CAST(CAST(title AS INT) AS STRING) AS item_id, title FROM films",
+            "[CAST_INVALID_INPUT] The value 'the film 0'",
+        ),
     ],
 )
 def test_sql_whose_rows_cannot_be(world: World, sql: str, expected: str) -> None:

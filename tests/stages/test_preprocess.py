@@ -10,9 +10,10 @@ from pyspark.sql import SparkSession
 
 from recspark.config import ConfigError, parse
 from recspark.errors import UserError
+from recspark.lake import Lake
 from recspark.models.encoder import load_tokenizer
 from recspark.stages.preprocess import PreprocessConfig
-from tests.preprocess_world import RUN_DATE, World, six_items, twenty_events
+from tests.preprocess_world import World, six_items, twenty_events
 from tests.spark_memory import kept
 
 RAW = {"interactions": {"path": "i", "columns": {"order": "o"}}, "items": {"path": "t", "text": "{title}"}}
@@ -100,14 +101,25 @@ def test_who_has_an_item_again_in_the_test_had_it_before_all_the_same(world: Wor
         world.run("min_user_interactions=5")
 
 
+def test_an_event_that_was_logged_twice_is_not_its_users_last_and_last_but_one(world: World) -> None:
+    last = {"user_id": "u0", "item_id": "i5", "timestamp": 1_000_000_100}
+    world.give("interactions", [*twenty_events(), last, last])
+    world.settings["split"] = {"kind": "leave_last_out"}
+    world.run()
+    mine = [(r["item_id"], r["split"]) for r in world.table("interactions") if r["user_id"] == "u0"]
+    assert sorted(mine) == [*((f"i{n}", "train") for n in range(5)), ("i5", "test")]
+
+
 @pytest.mark.parametrize(("arrived", "kept"), [(False, 21), (True, 20)])
 def test_what_lies_in_the_future_is_told_by_the_clock_unless_the_log_tells_what_had_arrived(
     world: World, arrived: bool, kept: int
 ) -> None:
     """A date that is run again then gives what it gave. Two days after the run date is the future; today is later."""
-    two_days_on = datetime.datetime.combine(RUN_DATE + datetime.timedelta(days=2), datetime.time(1), datetime.UTC)
+    date = datetime.date(2025, 3, 1)
+    world.lake = Lake(str(world.folder / "lake"), date)
+    two_days_on = datetime.datetime.combine(date + datetime.timedelta(days=2), datetime.time(1), datetime.UTC)
     late = {"user_id": "u0", "item_id": "i5", "timestamp": int(two_days_on.timestamp())}
-    world.give("interactions", [{**r, "ds": str(RUN_DATE)} for r in [*twenty_events(), late]])
+    world.give("interactions", [{**r, "ds": str(date)} for r in [*twenty_events(), late]])
     if arrived:
         world.settings["interactions"]["arrived"] = {"column": "ds"}
     world.run()

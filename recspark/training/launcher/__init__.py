@@ -18,7 +18,7 @@ from recspark.training.launcher.settings import LaunchSettings
 from recspark.training.launcher.signals import Signals
 from recspark.training.launcher.starters import STARTERS, Task
 from recspark.training.launcher.watcher import Watcher, ended_by_watcher, explain, stop
-from recspark.training.status import Status, read_statuses
+from recspark.training.status import Status
 
 STARTS = 3  # at most, where a port was taken
 PORT_TAKEN = ("EADDRINUSE", "Address already in use")
@@ -89,13 +89,13 @@ def launch_once(
                 STARTERS[settings.launcher](spark, settings, task, status_folder, log_path)
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, KeyboardInterrupt) and not watcher.why:
-                stop(spark, read_statuses(status_folder))
+                stop(spark, watcher.statuses())
                 raise
             failure = error
         finally:
-            watcher.finish()
             threading.excepthook = before if isinstance(before, Leftovers) else Leftovers(before)
-    statuses = read_statuses(status_folder)
+            watcher.finish()
+    statuses = watcher.statuses()
     if signals.came():
         stop(spark, statuses)
         signals.raise_again()

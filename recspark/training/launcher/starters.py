@@ -69,7 +69,7 @@ def start_torch(spark: SparkSession, settings: LaunchSettings, task: Task, statu
     from pyspark.ml.torch.distributor import TorchDistributor
 
     # The ranks' GPUs are Spark's to give; a driver may have none.
-    gpus = int(spark.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0") or 0) > 0
+    gpus = float(spark.sparkContext.getConf().get("spark.task.resource.gpu.amount", "0") or 0) >= 1
     distributor = TorchDistributor(settings.num_processes, local_mode=False, use_gpu=gpus)
     distributor.run(torch_rank, task, status_folder, rank_environment(settings))
 

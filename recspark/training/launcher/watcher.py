@@ -52,15 +52,12 @@ class Watcher(threading.Thread):
         self.signals = signals
         self.spark, self.settings, self.status_folder, self.watch = spark, settings, status_folder, watch
         self.began, self.failed_at, self.why, self.over = time.time(), 0.0, "", threading.Event()
+        self.heard: dict[int, Status] = {}
         self.cut: Exception | None = None  # raised by `watch`: who watches has seen enough
 
     def run(self) -> None:
         while not self.over.wait(POLL):
-            try:
-                statuses = read_statuses(self.status_folder)
-            except (OSError, ValueError) as error:  # again and again
-                self.why = f"what the ranks say of themselves cannot be read: {error}"
-                statuses = {}
+            statuses = self.statuses()
             asked = "this process was asked to end" if self.signals.came() else ""
             self.why = self.why or self.look(statuses) or asked or self.reason_to_stop(statuses, time.time())
             if self.why:
@@ -69,6 +66,14 @@ class Watcher(threading.Thread):
                 if not self.over.wait(0 if self.settings.launcher == "local" else GRACE):
                     _thread.interrupt_main(END)
                 return
+
+    def statuses(self) -> dict[int, Status]:
+        """What the ranks last said, as far as it can be read; where it cannot, again and again, that is why the launch ends."""
+        try:
+            self.heard = read_statuses(self.status_folder)
+        except (OSError, ValueError) as error:
+            self.why = self.why or f"what the ranks say of themselves cannot be read: {error}"
+        return self.heard
 
     def look(self, statuses: dict[int, Status]) -> str:
         """Show the statuses to who watches; why the launch should end if that raised."""
@@ -83,7 +88,7 @@ class Watcher(threading.Thread):
         self.over.set()
         self.join()
         if not self.cut:
-            self.look(read_statuses(self.status_folder))
+            self.look(self.statuses())
 
     def reason_to_stop(self, statuses: dict[int, Status], now: float) -> str:
         """Why the launch would never end by itself, or nothing."""
