@@ -190,7 +190,8 @@ def choose_events(clean: DataFrame, settings: PreprocessConfig, keep: Keep) -> D
     least = (settings.min_user_interactions, settings.min_item_interactions)
     if settings.duplicates == "all":
         return keep(k_core(clean, *least))
-    events = keep(clean.distinct())
+    # By the ids, as `deduplicate` wants its rows: they go over the network once.
+    events = keep(clean.repartition("user_id", "item_id").distinct())
     if max(least) <= 1:
         return events
     core = keep(k_core(events.select("user_id", "item_id").distinct(), *least))
