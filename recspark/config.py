@@ -150,7 +150,9 @@ def describe(error: Any, model: type[BaseModel]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     found = error.get("input")
     shown = "" if isinstance(found, dict | list | BaseModel) else f"; found {found!r}"
-    return f"{path}: {message}{shown}" if path else message  # of sections that do not go together, the message names both
+    return (
+        f"{path}: {message}{shown}" if path else message
+    )  # of sections that do not go together, the message names both
 
 
 def keys_at(model: type[BaseModel], loc: tuple[Any, ...]) -> set[str]:

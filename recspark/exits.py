@@ -15,10 +15,11 @@ from recspark.errors import HeldBack, RunFailed, UserError
 
 DONE, FAILURE, USER_MISTAKE, HELD_BACK, INTERRUPTED = 0, 1, 2, 3, 130
 WORKER_DAEMON = "recspark.worker_daemon"  # the first that Spark asks a worker's Python for (session.py)
-# Of Hadoop, by the checksum that it keeps beside a file; of Parquet, in Spark and in pyarrow.
+# Of Hadoop, by the checksum that it keeps beside a file; of Parquet, in Spark and in pyarrow; and of safetensors.
 DAMAGED = (
     *("ChecksumException: ", "is not a Parquet file", "Could not read footer for file"),
     *("this is not a parquet file", "Parquet file size is 0 bytes"),
+    "SafetensorError: ",  # of a model's weights
 )
 PYARROW = ("Could not open Parquet input source", "Error creating dataset")  # begins what names the file itself
 RUN_AGAIN = "what was published stays, and a re-run goes on"
@@ -43,7 +44,7 @@ def guard(act: Callable[[], None], verbose: bool) -> int:
         if damaged := damaged_file_in(error):
             tell(
                 UserError(
-                    f"a file is damaged: {damaged}; of a table of the lake, run again from the stage that writes it, of raw data, mend the file"
+                    f"a file is damaged: {damaged}; of a table or model of the lake, run again from the stage that writes it, of raw data, mend the file"
                 ),
                 verbose,
             )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pydantic import Field
 from pyspark import SparkConf, SparkContext
+from pyspark.accumulators import AccumulatorServer
 from pyspark.sql import SparkSession
 
 from recspark.config import Settings
@@ -73,9 +74,16 @@ def build(settings: SparkSettings, app_name: str = "recspark") -> SparkSession:
     if "SPARK_CONF_DIR" not in os.environ and not given.contains("spark.driver.extraJavaOptions"):
         log_settings = Path(__file__).parent / "log4j2.properties"
         given.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={log_settings.as_uri()}")
+    # Likewise the thread that adds accumulators up, where the JVM has ended.
+    AccumulatorServer.handle_error = note_broken_connection  # type: ignore[method-assign, assignment]
     # Spark's handler of SIGINT asks the JVM to cancel its jobs, which fails while the JVM is being asked for something else.
     with signals_kept():
         return SparkSession.builder.config(conf=given).appName(app_name).getOrCreate()
+
+
+def note_broken_connection(server: object, request: object, address: object) -> None:
+    """In place of printing a stack trace."""
+    logging.getLogger("recspark").debug("a connection from Spark's JVM has broken: %s", sys.exc_info()[1])
 
 
 @contextmanager

@@ -127,6 +127,7 @@ def test_what_threads_of_horovod_fail_with_afterwards_is_told_to_nobody(
             "/lake/c.parquet",
         ),
         ("ChecksumException: Checksum error: file:/lake/d.parquet at 0", "/lake/d.parquet"),
+        ("safetensors_rust.SafetensorError: Error while deserializing header: invalid UTF-8", "invalid UTF-8"),
     ],
 )
 def test_a_damaged_file_is_named_as_far_as_it_is_known(capsys, monkeypatch, error: str, named: str):

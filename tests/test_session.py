@@ -71,3 +71,26 @@ def test_what_spark_submit_says_comes_before_the_settings(tmp_path: Path):
         check=False,
     )
     assert "told ['local[3]', '3', '5', 'CET'] 3" in nightly.succeed(done).stdout
+
+
+def test_a_jvm_that_is_killed_is_one_sentence():
+    code = (
+        "import os, signal, sys\n"
+        "from recspark.exits import guard\n"
+        "from recspark.session import SparkSettings, build\n"
+        "spark = build(SparkSettings(master='local[1]'))\n"
+        "spark.sparkContext.parallelize([1], 1).count()\n"
+        "os.kill(spark.sparkContext._gateway.proc.pid, signal.SIGKILL)\n"
+        "sys.exit(guard(lambda: spark.range(1).count(), verbose=False))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=nightly.environment(),
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Spark's JVM has ended" in done.stderr
+    assert "Traceback" not in done.stderr
