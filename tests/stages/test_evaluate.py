@@ -182,20 +182,20 @@ def test_models_with_the_same_lists_do_not_differ(compared):
 
 
 @pytest.mark.parametrize(
-    ("events", "config", "said"),
+    ("events", "ks", "top_k", "said"),
     [
-        ([(1, 1, "train")], {}, "no row of split test"),
-        ([(1, 1, "train"), (2, 1, "test"), (1, 1, "test")], {}, "no user to judge"),
-        ([(1, 1, "train"), (1, 2, "test")], {"ks": (1, 3)}, "lists of 3, but candidates.top_k is 2"),
-        ([(1, 1, "train"), (1, 2, "test")], {"ks": (9,)}, "lists of 9, but the catalogue has 3 items"),
+        ([(1, 1, "train")], (1,), 2, "no row of split test"),
+        ([(1, 1, "train"), (2, 1, "test"), (1, 1, "test")], (1,), 2, "no user to judge"),
+        ([(1, 1, "train"), (1, 2, "test")], (1, 3), 2, "lists of 3, but candidates.top_k is 2"),
+        ([(1, 1, "train"), (1, 2, "test")], (9,), 9, "lists of 9, but the catalogue has 3 items"),
     ],
 )
-def test_nothing_to_judge_is_the_users_error_and_nothing_is_written(spark, tmp_path, events, config, said):
+def test_nothing_to_judge_is_the_users_error_and_nothing_is_written(spark, tmp_path, events, ks, top_k, said):
     write_world(spark, lake := new_lake(tmp_path), {1: [1, 1]}, {i: [i, 1] for i in (1, 2, 3)}, events)
     lake.write(table_frame(spark, CANDIDATES, [(1, 1, 2, 1.0)]), CANDIDATES)
     deployment = settings(
-        CandidatesConfig(top_k=2),
-        EvaluateConfig(**{"ks": (1,), "baselines": (Popularity(),), **config}),
+        CandidatesConfig(top_k=top_k),
+        EvaluateConfig(ks=ks, baselines=(Popularity(),)),
     )
     with pytest.raises(UserError, match=said):
         evaluate.run(spark, lake, deployment)
