@@ -19,7 +19,7 @@ TOP_K = 10
 
 
 def config(candidates: dict | None = None, **section):
-    found = settings(CandidatesConfig(top_k=TOP_K, **(candidates or {})))
+    found = settings(CandidatesConfig(**{"top_k": TOP_K} | (candidates or {})))
     found.index = IndexConfig(**section) if section else None
     return found
 
