@@ -85,14 +85,14 @@ def recspark_command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", "from recspark.cli import main; main()", *arguments]
 
 
-def recspark(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def recspark(*arguments: str, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
     """`recspark …` as a process."""
     return subprocess.run(
         recspark_command(*arguments), capture_output=True, text=True, timeout=timeout, env=environment(), check=False
     )
 
 
-def spark_submit(stage: str, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+def spark_submit(stage: str, *arguments: str, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
     """`spark-submit jobs/<stage>.py …` as a process, with the repository's spark-defaults."""
     submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
     command = [str(submit), "--properties-file", "conf/spark-defaults.conf", f"jobs/{stage}.py", *arguments]
