@@ -11,13 +11,15 @@ import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recspark.errors import UserError
 
+# Of every generator that is given one, with room for the numbers that some add to it.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 ENV_PATTERN = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 T = TypeVar("T", bound="Settings")
 
@@ -150,9 +152,8 @@ def describe(error: Any, model: type[BaseModel]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     found = error.get("input")
     shown = "" if isinstance(found, dict | list | BaseModel) else f"; found {found!r}"
-    return (
-        f"{path}: {message}{shown}" if path else message
-    )  # of sections that do not go together, the message names both
+    # Of sections that do not go together the message names both.
+    return f"{path}: {message}{shown}" if path else message
 
 
 def keys_at(model: type[BaseModel], loc: tuple[Any, ...]) -> set[str]:

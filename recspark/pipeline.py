@@ -10,7 +10,7 @@ from types import ModuleType
 
 from pydantic import Field, model_validator
 
-from recspark.config import Settings
+from recspark.config import Seed, Settings
 from recspark.data.splits import Provided
 from recspark.evaluation.baselines import Popularity
 from recspark.models.encoder import PRETRAINED, EncoderConfig
@@ -70,14 +70,11 @@ WHEN_NAMED: Sequence[ModuleType] = (search, tune)  # after the night's own, if -
 TRAINING: Sequence[ModuleType] = (pretrain, factorize, finetune)  # left out where embed takes a version that is there
 
 
-MOST_SEED = 2**31  # of every generator that is given one, with room for the numbers that some add to it
-
-
 class Deployment(Settings):
     """One deployment: the YAML that `--config` names."""
 
     lake: str = Field(description="root folder or URI of the lake")
-    seed: int = Field(42, ge=0, lt=MOST_SEED, description="of every random choice, keyed by id")
+    seed: Seed = Field(42, description="of every random choice, keyed by id")
     spark: SparkSettings = SparkSettings()
     encoder: EncoderConfig = EncoderConfig()
     pretrain: PretrainConfig | None = Field(None, description="left out: the encoder is one that is there")

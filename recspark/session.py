@@ -13,6 +13,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from socketserver import BaseServer
+from typing import Any
 
 from pydantic import Field
 from pyspark import SparkConf, SparkContext
@@ -75,15 +77,19 @@ def build(settings: SparkSettings, app_name: str = "recspark") -> SparkSession:
         log_settings = Path(__file__).parent / "log4j2.properties"
         given.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={log_settings.as_uri()}")
     # Likewise the thread that adds accumulators up, where the JVM has ended.
-    AccumulatorServer.handle_error = note_broken_connection  # type: ignore[method-assign, assignment]
+    AccumulatorServer.handle_error = tell_unless_broken  # type: ignore[method-assign, assignment]
     # Spark's handler of SIGINT asks the JVM to cancel its jobs, which fails while the JVM is being asked for something else.
     with signals_kept():
         return SparkSession.builder.config(conf=given).appName(app_name).getOrCreate()
 
 
-def note_broken_connection(server: object, request: object, address: object) -> None:
-    """In place of printing a stack trace."""
-    logging.getLogger("recspark").debug("a connection from Spark's JVM has broken: %s", sys.exc_info()[1])
+def tell_unless_broken(server: BaseServer, request: Any, address: Any) -> None:
+    """What has no use is the trace of a connection that ended with the JVM; any other is printed."""
+    error = sys.exc_info()[1]
+    if isinstance(error, EOFError | ConnectionError):
+        logging.getLogger("recspark").debug("a connection from Spark's JVM has broken: %s", error)
+    else:
+        BaseServer.handle_error(server, request, address)
 
 
 @contextmanager

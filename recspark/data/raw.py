@@ -176,7 +176,7 @@ def folders_by(spark: SparkSession, table: RawTable, arrived: Arrived, run_date:
 
     None, for all, where the days are no sub-folders, or there is something to say of them that `arrived_by` says.
     """
-    found = sub_folders(spark, table.path, arrived.column) if table.path else {}
+    found = sub_folders(spark, "preprocess.interactions", table.path, arrived.column) if table.path else {}
     try:
         dated = {datetime.date.fromisoformat(value): folder for value, folder in found.items()}
     except ValueError:

@@ -89,13 +89,13 @@ def open_files(
     return frame
 
 
-def sub_folders(spark: SparkSession, path: str, column: str) -> dict[str, str]:
+def sub_folders(spark: SparkSession, where: str, path: str, column: str) -> dict[str, str]:
     """Value to folder of the sub-folders column=value that a folder has; none of a glob."""
     if any(sign in path for sign in "*?[{"):
         return {}
     context: Any = spark.sparkContext
     hadoop = context._jvm.org.apache.hadoop.fs.Path
-    with spark_errors(path):
+    with spark_errors(f"{where}: {path}"):
         system = hadoop(path).getFileSystem(context._jsc.hadoopConfiguration())
         found = system.globStatus(hadoop(f"{path}/{column}=*")) or []
     folders = [status.getPath() for status in found if status.isDirectory()]

@@ -106,9 +106,8 @@ def best_of(scores_UM: Floats, k: int) -> NDArray[np.integer]:
     top = np.sort(np.argpartition(-scores_UM, k - 1, axis=1)[:, :k], axis=1)
     least = np.take_along_axis(scores_UM, top, axis=1).min(axis=1)
     equal_UM = scores_UM == least[:, None]
-    for user in np.flatnonzero(
-        equal_UM.sum(1) > (np.take_along_axis(equal_UM, top, axis=1)).sum(1)
-    ):  # not all have a place
+    placed = np.take_along_axis(equal_UM, top, axis=1).sum(1)
+    for user in np.flatnonzero(equal_UM.sum(1) > placed):  # not all of its equals have a place
         above = np.flatnonzero(scores_UM[user] > least[user])
         top[user] = np.sort(np.append(above, np.flatnonzero(equal_UM[user])[: k - len(above)]))
     values = np.take_along_axis(scores_UM, top, axis=1)

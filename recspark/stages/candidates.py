@@ -61,6 +61,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     ranked = items.select("item_id", "vector")
     denied = denied_items(spark, config, items)
     if denied is not None:
+        tell_unknown(ranked, denied)
         ranked = mark_denied(ranked, denied)
     allowed = () if denied is None else (ALLOWED,)
     index = config.index
@@ -75,10 +76,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         ranking = Ranking("vector", "vector", settings.top_k, allowed)
         lists = recommend(people, seen, catalogue, ranking, blocks, settings, threads)
     else:
-        search, found = (
-            Search(settings.top_k, blocks, settings, threads, index.shards),
-            read_index(spark, lake, settings.top_k, index.recall),
-        )
+        search = Search(settings.top_k, blocks, settings, threads, index.shards)
+        found = read_index(spark, lake, settings.top_k, index.recall)
         lists = lists_by_index(people, seen, catalogue, allowed, found, search, lake.scratch("candidates"))
     lake.write(lists, CANDIDATES, **{RETRIEVER_VERSION: version})
     lake.clear_scratch("candidates")
@@ -122,9 +121,12 @@ def denied_items(spark: SparkSession, config: "Deployment", items: DataFrame) ->
 
 
 def mark_denied(items: DataFrame, denied: DataFrame) -> DataFrame:
-    """The items with a boolean column `allowed`; warns of entries that the catalogue does not have."""
-    unknown = denied.join(items, "item_id", "left_anti").count()
-    if unknown:
-        logger.warning("%s: %d entries are not in the catalogue and deny nothing", DENY, unknown)
+    """The items with a boolean column `allowed`."""
     marked = denied.withColumn("denied", F.lit(True))
     return items.join(marked, "item_id", "left").withColumn(ALLOWED, F.col("denied").isNull()).drop("denied")
+
+
+def tell_unknown(items: DataFrame, denied: DataFrame) -> None:
+    """Warn of entries that the catalogue does not have."""
+    if unknown := denied.join(items, "item_id", "left_anti").count():
+        logger.warning("%s: %d entries are not in the catalogue and deny nothing", DENY, unknown)

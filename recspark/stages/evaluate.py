@@ -141,7 +141,7 @@ class EvaluateConfig(ListSettings):
 def check(config: "Deployment") -> None:
     """What can be said before anything is read: UserError if BM25 is asked for and bm25s is not installed, or lists are too short."""
     require_packages(config.evaluate.baselines)
-    require_listed(config.evaluate, config.candidates.top_k)
+    require_listed(config.evaluate, config.candidates.top_k, config.rerank.top_k if config.rerank else None)
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
@@ -289,11 +289,15 @@ def require_lengths(settings: EvaluateConfig, items: int) -> None:
         )
 
 
-def require_listed(settings: EvaluateConfig, top_k: int) -> None:
-    """UserError if candidates' lists are shorter than the largest of `ks`."""
+def require_listed(settings: EvaluateConfig, top_k: int, reranked: int | None) -> None:
+    """UserError if candidates' lists, or the reranked ones, are shorter than the largest of `ks`."""
     longest = settings.ks[-1]
     if longest > top_k:
         raise UserError(
             f"evaluate.ks asks for lists of {longest}, but candidates.top_k is {top_k}; raise it and run candidates again, "
             "or set evaluate.ks lower"
+        )
+    if reranked and longest > reranked:
+        raise UserError(
+            f"evaluate.ks asks for lists of {longest}, but rerank.top_k is {reranked}; raise it and run rerank again"
         )

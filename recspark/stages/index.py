@@ -102,8 +102,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         "centroid": list(found_LD),
     }
     rows = spark.createDataFrame(pd.DataFrame(columns), "list int, items bigint, spread float, centroid array<float>")
-    wanted_of = {TOP_K: config.candidates.top_k, RECALL: settings.recall}
-    lake.write(rows, INDEX_LISTS, **about, **measured, **wanted_of)
+    measured_for = {TOP_K: config.candidates.top_k, RECALL: settings.recall}
+    lake.write(rows, INDEX_LISTS, **about, **measured, **measured_for)
     lake.clear_scratch("index")
 
 

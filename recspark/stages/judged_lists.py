@@ -33,13 +33,8 @@ PUBLISHED = {Trial("full", "all"): CANDIDATES, Trial("reranked", "all"): RERANKE
 def published_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> dict[Trial, DataFrame]:
     """The lists that are judged as they stand in a table.
 
-    Raises UserError if the reranked ones are shorter than the largest of `ks`, or lists were made from others than are there now.
+    Raises UserError if they were made from others than are there now, or under another section combine.
     """
-    reranks, longest = config.rerank, config.evaluate.ks[-1]
-    if reranks and reranks.top_k and reranks.top_k < longest:
-        raise UserError(
-            f"evaluate.ks asks for lists of {longest}, but rerank.top_k is {reranks.top_k}; raise it and run rerank again"
-        )
     vectors = (COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS) if config.combine else (ITEM_VECTORS, USER_VECTORS)
     require_made_from(lake, CANDIDATES, (INTERACTIONS, *vectors), "candidates")
     inputs = lake.manifest(CANDIDATES).get("inputs", {})
@@ -47,9 +42,11 @@ def published_lists(spark: SparkSession, lake: Lake, config: "Deployment") -> di
         raise UserError(
             f"candidates of run date {lake.run_date} were made with{'out' if config.combine else ''} the section combine; run again from candidates"
         )
-    if reranks:
+    if config.rerank:
         require_made_from(lake, RERANKED, (CANDIDATES,), "rerank")
-    return {trial: lake.read(spark, table) for trial, table in PUBLISHED.items() if table is CANDIDATES or reranks}
+    return {
+        trial: lake.read(spark, table) for trial, table in PUBLISHED.items() if table is CANDIDATES or config.rerank
+    }
 
 
 def ranked_lists(

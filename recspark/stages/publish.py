@@ -87,18 +87,18 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     vectors = list_vectors(spark, lake, config)
     users, items = vectors.users, vectors.items
     require_one_model(items, users)
-    lists = finished_lists(spark, lake, config)
+    lists, interactions = finished_lists(spark, lake, config), lake.read(spark, INTERACTIONS)
     faults = list_faults(
         lists,
         users,
         offered(spark, items, config),
-        vectors.seen(lake.read(spark, INTERACTIONS)),
+        vectors.seen(interactions),
         (config.rerank and config.rerank.top_k) or config.candidates.top_k,
         "retriever_score" if config.rerank else "score",
     )
     if faults:
         raise PublishRefused(lake, faults)
-    tell_held_out(lists, lake.read(spark, INTERACTIONS))
+    tell_held_out(lists, interactions)
 
     version, made = vectors_version(lake, "publish"), recommendations(lists, users)
     against, found = compared(spark, lake, config, made)

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field
 from pyspark.sql import DataFrame, SparkSession
 
-from recspark.config import Settings, parse
+from recspark.config import Seed, Settings, parse
 from recspark.data.splits import Split
 from recspark.errors import RunFailed, UserError
 from recspark.evaluation.study_report import StudyFacts, render_study
@@ -80,7 +80,7 @@ class TuneConfig(Settings):
         None, pattern=r"^[\w.-]+$", description="its folder under the lake's tuning/; the run date if not set"
     )
     timeout_minutes: float | None = Field(None, gt=0, description="no trial is begun after it")
-    seed: int | None = Field(None, ge=0, lt=2**31, description="of the suggestions; the deployment's if not set")
+    seed: Seed | None = Field(None, description="of the suggestions; the deployment's if not set")
     startup_trials: int = Field(10, ge=1, description="drawn evenly before the sampler goes by what it has seen")
     pruner: Pruner = Median()
 

@@ -31,9 +31,7 @@ DOCS = nightly.REPOSITORY / "docs"
 UNEQUAL_BY_NATURE = {"seconds"}
 DISK = "256m"  # size of the disk that can be full
 SILENCE = 20  # lost_timeout of the nights: seconds without a rank's sign of life
-BOUND = (
-    120  # seconds beyond what an undisturbed night would have had to go on at the moment of the fault; later is a hang
-)
+BOUND = 120  # seconds that a night may end later than an undisturbed one would have; beyond is a hang
 
 
 @dataclass(frozen=True)
