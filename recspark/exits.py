@@ -3,13 +3,14 @@
 import errno
 import logging
 import os
+import re
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JNetworkError
 
 from recspark.errors import HeldBack, RunFailed, UserError
 
@@ -22,6 +23,7 @@ DAMAGED = (
     "SafetensorError: ",  # of a model's weights
 )
 PYARROW = ("Could not open Parquet input source", "Error creating dataset")  # begins what names the file itself
+UNANSWERED = re.compile(r"An error occurred while calling \S+")  # py4j's, without what Java had to say of it
 RUN_AGAIN = "what was published stays, and a re-run goes on"
 
 log = logging.getLogger("recspark")
@@ -93,9 +95,10 @@ def user_error_in(error: BaseException) -> UserError | None:
 
 
 def jvm_is_gone(error: BaseException) -> bool:
-    """Whether Spark's bridge to its JVM found nobody at the other end."""
+    """Whether Spark's bridge to its JVM found nobody at the other end, or was cut off while it asked."""
     bridged = any("py4j" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
-    return isinstance(error, Py4JNetworkError) or (isinstance(error, ConnectionError) and bridged)
+    cut_off = type(error) is Py4JError and UNANSWERED.fullmatch(str(error)) is not None
+    return isinstance(error, Py4JNetworkError) or cut_off or (isinstance(error, ConnectionError) and bridged)
 
 
 def full_disk_in(error: BaseException) -> str:

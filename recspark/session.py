@@ -70,6 +70,7 @@ def build(settings: SparkSettings, app_name: str = "recspark") -> SparkSession:
         given.setIfMissing(f"spark.executorEnv.{variable}", threads or "1")
     # py4j logs a stack trace for every connection that a thread left behind; what matters it raises as well.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    logging.getLogger().addFilter(not_of_py4j)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if (given.get("spark.master") or "local").startswith("local"):
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers take whatever python3 is first on PATH
@@ -81,6 +82,11 @@ def build(settings: SparkSettings, app_name: str = "recspark") -> SparkSession:
     # Spark's handler of SIGINT asks the JVM to cancel its jobs, which fails while the JVM is being asked for something else.
     with signals_kept():
         return SparkSession.builder.config(conf=given).appName(app_name).getOrCreate()
+
+
+def not_of_py4j(record: logging.LogRecord) -> bool:
+    """For the root logger, to which py4j sends what it has to say of a JVM that ended while it was asked."""
+    return "py4j" not in Path(record.pathname).parts
 
 
 def tell_unless_broken(server: BaseServer, request: Any, address: Any) -> None:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from py4j.java_gateway import GatewayClient
-from py4j.protocol import Py4JNetworkError
+from py4j.protocol import Py4JError, Py4JNetworkError
 
 from recspark.errors import RunFailed, UserError
 from recspark.exits import Leftovers, guard
@@ -37,6 +37,7 @@ def raising(error: BaseException):
         ),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/lake/x"), 1, "a disk is full: [Errno 28]"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Py4JError("An error occurred while calling o49.sc"), 1, "Spark's JVM has ended"),
         (Py4JNetworkError("Answer from Java side is empty"), 1, "Spark's JVM has ended"),
     ],
 )
@@ -145,3 +146,10 @@ def test_a_file_that_has_gone_meanwhile_is_a_failure_that_a_re_run_mends(capsys,
     assert guard(raising(RuntimeError(f"Job aborted\n{said}\n\tat org.x")), verbose=False) == 1
     assert "file:/lake/a.parquet" in (told := capsys.readouterr().err)
     assert "written anew or removed by another run" in told
+
+
+def test_an_error_that_java_answered_with_is_no_jvm_that_has_ended(capsys, monkeypatch):
+    monkeypatch.setattr("recspark.exits.log.handlers", [])
+    answered = Py4JError("An error occurred while calling o49.sc. Trace:\njava.lang.NoSuchMethodException: sc")
+    assert guard(raising(answered), verbose=False) == 1
+    assert "Traceback" in capsys.readouterr().err
