@@ -42,7 +42,7 @@ def run(request: Request, names: Sequence[str]) -> None:
     deployment = configuration.load(request.config, Deployment, list(request.overrides))
     settings = configuration.dump(deployment, request.config, request.overrides)
     facts = {"settings": settings, **({FORCED: True} if request.force else {})}
-    lake = Lake(deployment.lake, request.run_date, facts=facts)
+    lake = Lake(deployment.lake, request.run_date, facts=facts, switch=deployment.lake_switch)
     log_path = open_log(lake, request.verbosity)
     names = planned(lake, deployment, names)
     if not names:

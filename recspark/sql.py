@@ -1,40 +1,54 @@
 """The lake's tables as views of one name each, over all run dates, in Spark SQL or in DuckDB.
 
 A view is named like its table and has one more column, `run_date` (a date). The queries of jobs/sql run over these views in
-both, unchanged. Both look into the folders when a view is made (Spark) or read (DuckDB): after a new run date, make the
-Spark views again.
+both, unchanged. A view is of the run dates, and of what led where, at the moment it was made: after a night, make it again.
 """
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from recspark.lake import Lake
-from recspark.tables import TABLES
+from recspark.tables import TABLES, Table
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+VERSION = "version"  # a column that the path of a table written by pointer gives; nobody's business
 
 
 def spark_views(spark: SparkSession, lake: Lake) -> list[str]:
     """Make a temporary view of each table that has a run date; returns their names."""
     names = table_names(lake)
     for name in names:
-        frame = spark.read.parquet(lake.path(name))
-        frame.createOrReplaceTempView(name)
+        all_dates(spark, lake, TABLES[name]).createOrReplaceTempView(name)
     return names
+
+
+def all_dates(spark: SparkSession, lake: Lake, table: Table) -> DataFrame:
+    """A table over all its run dates, with the column `run_date`."""
+    frames = [
+        spark.read.option("basePath", base).parquet(*paths).drop(VERSION)
+        for base, paths in lake.table_paths(table).items()
+    ]
+    return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
 
 
 def duckdb_views(connection: "DuckDBPyConnection", lake: Lake) -> list[str]:
     """As `spark_views`, in a DuckDB connection. For a lake that is no local folder DuckDB needs its own extension loaded."""
     names = table_names(lake)
     for name in names:
-        files = lake.path(f"{name}/run_date=*/**/*.parquet").replace("'", "''")
-        connection.execute(
-            f"CREATE OR REPLACE TEMP VIEW {name} AS "
-            f"SELECT * FROM read_parquet('{files}', hive_partitioning = true, hive_types = {{'run_date': DATE}})"
-        )
+        selects = [duckdb_select(paths) for paths in lake.table_paths(TABLES[name]).values()]
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL BY NAME '.join(selects)}")
     return names
+
+
+def duckdb_select(paths: list[str]) -> str:
+    """All files below folders of one kind."""
+    files = ", ".join("'" + f"{path}/**/*.parquet".replace("'", "''") + "'" for path in paths)
+    columns = f"* EXCLUDE ({VERSION})" if f"/{VERSION}=" in paths[0] else "*"
+    return f"SELECT {columns} FROM read_parquet([{files}], hive_partitioning = true, hive_types = {{'run_date': DATE}})"
 
 
 def table_names(lake: Lake) -> list[str]:

@@ -1,6 +1,7 @@
 """Whole nights as a user runs them: in processes of their own, on a lake of their own."""
 
 import csv
+import datetime
 import os
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pyspark
 import yaml
 
 from recspark import pipeline
+from recspark.lake import Lake
+from recspark.tables import TABLES
 from tests import jvm
 
 REPOSITORY = Path(__file__).parent.parent
@@ -104,7 +107,8 @@ def spark_submit(stage: str, *arguments: str, timeout: float = 1200) -> subproce
 
 def read(lake: Path, table: str, date: str = DATE) -> pd.DataFrame:
     """A table of the lake, by pyarrow, in an order of its own."""
-    frame = ds.dataset(lake / table / f"run_date={date}", format="parquet", partitioning="hive").to_table().to_pandas()
+    folder = Lake(str(lake), datetime.date.fromisoformat(date)).table_path(TABLES[table])
+    frame = ds.dataset(folder, format="parquet", partitioning="hive").to_table().to_pandas()
     keys = [
         c
         for c in (

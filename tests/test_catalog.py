@@ -20,20 +20,30 @@ from tests.published_world import LISTS, TITLES, TODAY, YESTERDAY, published_lak
 
 BIN = Path(pyspark.__file__).parent / "bin"
 LOOPBACK = "127.0.0.1"
-# As nights would, one after the other, with a date gone between them; in a process of its own, for an embedded metastore takes one at a time.
+# As nights would, one after the other, with a date gone between them, and the last run again by pointer, twice, the first time with other
+# lists; in a process of its own, for an embedded metastore takes one at a time.
 REGISTER = """
 import datetime, shutil, sys
 from recspark import session
 from recspark.lake import Lake
 from recspark.lake.catalog import register
 from recspark.session import SparkSettings
+from recspark.tables import RECOMMENDATIONS
 root, before, today, gone, *pairs = sys.argv[1:]
 conf = dict(pair.split("=", 1) for pair in pairs)
 spark = session.build(SparkSettings(master="local[1]", driver_memory="1g", conf=conf))
 register(spark, Lake(root, datetime.date.fromisoformat(before)), "recspark")
 spark.sql("ALTER TABLE recspark.items SET TBLPROPERTIES ('since' = 'the first night')")
 shutil.rmtree(gone)
-register(spark, Lake(root, datetime.date.fromisoformat(today)), "recspark")
+night = datetime.date.fromisoformat(today)
+register(spark, Lake(root, night), "recspark")
+pointing = Lake(root, night, switch="pointer")
+lists = pointing.look(spark, RECOMMENDATIONS).localCheckpoint()
+pointing.write(lists.where("rank = 1"), RECOMMENDATIONS)
+register(spark, pointing, "recspark")
+assert spark.sql(f"SELECT max(rank) FROM recspark.recommendations WHERE run_date = DATE'{today}'").first()[0] == 1
+pointing.write(lists, RECOMMENDATIONS)
+register(spark, pointing, "recspark")
 assert "the first night" in str(spark.sql("SHOW TBLPROPERTIES recspark.items").collect()), "made anew without need"
 spark.stop()
 """

@@ -95,6 +95,36 @@ def test_what_a_kept_night_was_made_from_stays(lake: Lake):
     assert not plan(lake, {THIRD}.__contains__).goes  # there is nothing more to do
 
 
+def test_by_pointer_what_a_manifest_leads_to_goes_with_it_and_what_none_leads_to_with_its_date(lake: Lake):
+    def folder(table: str, date: datetime.date, version: str) -> str:
+        return f"_tables/{table}/version={version}/run_date={date}"
+
+    for version in "ab":
+        for date in (FIRST, SECOND, THIRD):
+            lake.write_file(f"{folder('items', date, version + str(date.day))}/part.parquet", "rows")
+        lake.write_file(f"{folder('candidates', SECOND, version + '2')}/part.parquet", "rows")
+    for date in (FIRST, SECOND, THIRD):
+        place = f"items/run_date={date}"
+        lake.delete(place)
+        facts = {
+            "rows": 5,
+            "written_at": "",
+            "stage": "preprocess",
+            "code_version": "1",
+            "fingerprint": f"items{date.day}",
+        }
+        lake.write_json(f"{place}/_manifest.json", {**facts, "folder": folder("items", date, f"b{date.day}")})
+    manifest = f"candidates/run_date={SECOND}/_manifest.json"
+    lake.write_json(manifest, {**lake.get_json(manifest), "folder": folder("candidates", SECOND, "b2")})
+
+    planned = plan(lake, {THIRD}.__contains__)
+    remove(lake, planned)
+    assert lake.names("items") == [f"run_date={THIRD}"]
+    assert lake.names("_tables/items") == ["version=a3", "version=b3"]  # nothing of a date that stays
+    assert lake.names("_tables/candidates") == ["version=b2"]  # the third night's pairs were made from it
+    assert lake.names("_scratch/replaced") == []
+
+
 def test_a_version_that_is_promoted_or_was_before_stays_with_its_factors(lake: Lake):
     lake.delete(f"item_vectors/run_date={THIRD}")
     assert f"models/retriever/version={VERSION}" in {part.place.path for part in plan(lake, {THIRD}.__contains__).goes}

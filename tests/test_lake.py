@@ -2,6 +2,7 @@ import datetime
 import json
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recspark.errors import UserError
-from recspark.lake import Lake, local_folder
+from recspark.lake import Lake, Switch, local_folder
 from recspark.lake.checks import row_hash
 from recspark.lake.files import LISTING_SECONDS, REPLACED
 from recspark.lake.folders import COPY_SECONDS, exchange, folder_hash, sweep_copies
 from recspark.lake.lock import RunLock
-from recspark.tables import CANDIDATES, TRAINING_LOG, USER_VECTORS
+from recspark.lake.nights import parts
+from recspark.tables import CANDIDATES, RECOMMENDATIONS, TRAINING_LOG, USER_VECTORS
 
 SCHEMA = "user_id string, rank int, item_id string, score float"
 
@@ -188,35 +190,108 @@ def test_two_folders_swap_in_one_step(tmp_path: Path):
     assert (tmp_path / "b" / "a").exists()
 
 
-def test_a_reader_during_fifty_publications_sees_whole_tables_of_one_version(lake: Lake):
-    final, files, rows = "recommendations/run_date=2026-01-02", 4, 250
+FILES, ROWS, PUBLICATIONS = 4, 250, 50  # of the lists that are published while somebody reads
 
-    def publish(version: int) -> None:
-        staged = Path(lake.path(f"_scratch/staging/recommendations-{version}"))
-        staged.mkdir(parents=True)
-        for number in range(files):
-            pq.write_table(pa.table({"version": [version] * rows}), staged / f"part-{version}-{number}.parquet")
-        lake.publish(f"_scratch/staging/recommendations-{version}", final)
 
-    publish(0)
+def publish(lake: Lake, number: int) -> None:
+    """Lists of a run date, all of whose rows hold the number."""
+    staged = lake.new_folder(RECOMMENDATIONS)
+    Path(lake.path(staged)).mkdir(parents=True)
+    for part in range(FILES):
+        rows = pa.table({"number": [number] * ROWS})
+        pq.write_table(rows, Path(lake.path(staged)) / f"part-{number}-{part}.parquet")
+    lake.switch_to(staged, RECOMMENDATIONS, {"rows": FILES * ROWS})
+
+
+def read_meanwhile(lake: Lake, read: Callable[[], list[int] | None]) -> None:
+    """Publish again and again, and look at what `read` finds all the while: None is a reader that was told to read again."""
+    publish(lake, 0)
     seen = [0]
     with ThreadPoolExecutor(1) as pool:
-        publications = pool.submit(lambda: [publish(version) for version in range(1, 51)])
+        publications = pool.submit(lambda: [publish(lake, number) for number in range(1, PUBLICATIONS + 1)])
         while not publications.done():
-            try:
-                found = ds.dataset(lake.path(final), format="parquet").to_table()["version"].to_pylist()
-            except (
-                FileNotFoundError
-            ) as error:  # listed before it was replaced, opened after: it says so, and is read again
-                if "part-" not in str(error):  # the table itself is always there
-                    raise
-                continue
-            assert len(found) == files * rows
-            assert len(set(found)) == 1
-            seen.append(found[0])
+            found = read()
+            if found is not None:
+                assert len(found) == FILES * ROWS
+                assert len(set(found)) == 1
+                seen.append(found[0])
         publications.result()
     assert seen == sorted(seen)
     assert len(set(seen)) > 5
+
+
+def test_a_reader_during_fifty_publications_by_pointer_sees_whole_tables_of_one_version_always(tmp_path: Path):
+    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
+    read_meanwhile(lake, lambda: ds.dataset(lake.table_path(RECOMMENDATIONS)).to_table()["number"].to_pylist())
+
+
+def test_a_reader_during_fifty_publications_by_rename_sees_whole_tables_of_one_version_or_is_told(lake: Lake):
+    """Whoever lists a folder by its path, as all do, looks at the files by their paths after; in that moment the folder may be another."""
+    path = lake.table_path(RECOMMENDATIONS)
+
+    def read() -> list[int] | None:
+        try:
+            found = ds.dataset(path, format="parquet")
+            return found.to_table()["number"].to_pylist() if found.files else None
+        except FileNotFoundError as error:
+            if "part-" not in str(error):  # the table itself is always there
+                raise
+            return None
+
+    read_meanwhile(lake, read)
+
+
+def test_what_a_pointer_led_to_stays_for_who_reads_it_and_goes_when_nobody_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
+    publish(lake, 1)
+    first = Path(lake.table_path(RECOMMENDATIONS))
+    publish(lake, 2)
+    assert first.exists()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
+    publish(lake, 3)
+    assert not first.parent.exists()
+    assert len(lake.names(REPLACED)) == 1  # of the second; the first's has gone with it
+    assert len(list(Path(lake.path("_tables/recommendations")).iterdir())) == 2
+
+
+@pytest.mark.parametrize("switches", [("rename", "pointer"), ("pointer", "rename")])
+def test_a_lake_may_change_how_tables_take_their_places(
+    spark: SparkSession, tmp_path: Path, switches: tuple[Switch, Switch]
+):
+    before, after = (Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch=switch) for switch in switches)
+    before.write(lists(spark, ("u", 1, "a", 0.5)), CANDIDATES)
+    assert after.read(spark, CANDIDATES).first()["user_id"] == "u"
+    after.write(lists(spark, ("v", 1, "a", 0.5)), CANDIDATES)
+    assert before.read(spark, CANDIDATES).first()["user_id"] == "v"
+    assert ("_tables" in after.table_path(CANDIDATES)) == (switches[1] == "pointer")
+    assert len(after.names(REPLACED)) >= 1
+    assert [part.place.path for part in parts(after)] == ["candidates/run_date=2026-01-02"]
+
+
+def test_by_pointer_a_model_is_no_version_before_its_manifest_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1234")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lake, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            lake.write_model("retriever", tmp_path / "model")
+    assert lake.model_dates("retriever") == []
+    content = lake.write_model("retriever", tmp_path / "model")
+    assert lake.read_model("retriever")[1] == content
+
+
+def test_no_folder_takes_its_place_by_rename_on_an_object_store():
+    with pytest.raises(UserError, match=r"lake_switch is rename, but the lake gs://bucket/lake is on an object store"):
+        Lake("gs://bucket/lake", datetime.date(2026, 1, 2), switch="rename")
+    assert Lake("gs://bucket/lake", datetime.date(2026, 1, 2)).points
 
 
 def test_a_folder_stays_for_who_is_listing_it_and_goes_when_nobody_can_be(lake: Lake, monkeypatch: pytest.MonkeyPatch):

@@ -122,6 +122,22 @@ def test_views_are_of_tables_that_are_there_with_a_column_of_dates(spark, lake, 
         ]
 
 
+def test_views_are_of_dates_by_rename_and_by_pointer(spark, tmp_path):
+    by_rename = published_lake(tmp_path)
+    by_pointer = Lake(by_rename.root, TODAY.replace(day=3), switch="pointer")
+    for only in ("rank = 1", "rank <= 2"):  # what the pointer led to before is in no view
+        by_pointer.write(by_rename.look(spark, RECOMMENDATIONS).where(only), RECOMMENDATIONS)
+    counted = "SELECT run_date, max(rank) AS longest FROM recommendations GROUP BY run_date ORDER BY run_date"
+    spark_views(spark, by_rename)
+    connection = duckdb.connect()
+    duckdb_views(connection, by_rename)
+    found = [tuple(row) for row in spark.sql(counted).collect()]
+    assert [longest for date, longest in found] == [3, 3, 2]
+    assert connection.sql(counted).fetchall() == found
+    assert "version" not in spark.table("recommendations").columns
+    assert "version" not in connection.table("recommendations").columns
+
+
 def test_new_date_is_seen_when_views_are_made_again(spark, tmp_path):
     lake = published_lake(tmp_path)
     spark_views(spark, lake)

@@ -2,13 +2,14 @@
 
     <root>/<table>/run_date=2026-11-24/part-….parquet     what SQL reads; appears whole, by one rename
     <root>/<table>/run_date=2026-11-24/_manifest.json     rows, schema, settings, inputs, code version, seconds
+    <root>/_tables/<table>/version=…/run_date=2026-11-24/ by pointer: the Parquet lies here, and the manifest above names the folder
     <root>/models/<name>/version=2026-11-24-1a2b3c4d/     a model's folder, with a manifest of the same kind; it stays (registry.py)
     <root>/_scratch/run_date=2026-11-24/<name>/           work in progress: staging, checkpoints; nobody reads it
-    <root>/_scratch/replaced/                             what was published before, for those who are still listing it; goes by itself
+    <root>/_scratch/replaced/                             what was published before, for those who are still reading it; goes by itself
     <root>/_locks/run_date=2026-11-24.json                which run writes the date now (lock.py)
 
-The root is a local folder or a URI that pyarrow knows (hdfs://, s3://, gs://). On object stores a rename is not atomic;
-only local folders and HDFS were meant here, and only local folders were run.
+The root is a local folder or a URI that pyarrow knows (hdfs://, s3://, gs://). A table takes its place by one rename, or, where a rename
+is no single step, by one file: its manifest, the pointer to its folder (`switch`). Only local folders were run here, in both ways.
 """
 
 import datetime
@@ -19,7 +20,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.fs as pafs
 from pyspark.sql import DataFrame, SparkSession
@@ -27,13 +28,15 @@ from pyspark.sql import DataFrame, SparkSession
 from recspark import __version__
 from recspark.errors import UserError
 from recspark.lake.checks import verify_rows
-from recspark.lake.files import Files
+from recspark.lake.files import FOLDER, POINTED, Files, version_folder
 from recspark.lake.folders import MANIFEST, folder_hash, local_folder
 from recspark.lake.lock import RunLock
 from recspark.lake.registry import Registry, Version, version_id
 from recspark.tables import Table, check
 
-__all__ = ["Lake", "Traffic", "local_folder"]
+__all__ = ["Lake", "Switch", "Traffic", "local_folder"]
+
+Switch = Literal["rename", "pointer"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Traffic:
 class Lake(Files):
     """Reads and publishes the tables and models of one run date.
 
-    `facts` (settings, stage) go into the manifest of everything written; `traffic` records what was read and written.
+    `facts` (settings, stage) go into the manifest of everything written; `traffic` records what was read and written. `switch` says how
+    what is written takes its place; None: by rename where the file system has that. What is read may have been written either way.
     """
 
     run_date: datetime.date
@@ -60,6 +64,7 @@ class Lake(Files):
     stage: str = ""
     stage_began: int = 0  # what was in the traffic before the stage
     lock: RunLock | None = None  # held by whoever runs stages; nothing is published once it is another's
+    switch: Switch | None = None
 
     def begin(self, stage: str) -> None:
         """From here on, what is read and written is the stage's."""
@@ -80,14 +85,41 @@ class Lake(Files):
         self.require_lock()
         return super().write_file(relative, text)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.switch == "rename" and not self.renames:
+            raise UserError(
+                f"lake_switch is rename, but the lake {self.root} is on an object store, where no rename puts a folder in its place; "
+                "leave it out, or set pointer"
+            )
+
     # ---- paths
 
     def _partition(self, name: str, run_date: datetime.date | None = None) -> str:
         return f"{name}/run_date={run_date or self.run_date}"
 
     def table_path(self, table: Table, run_date: datetime.date | None = None) -> str:
-        """Where one run date of a table lies."""
-        return self.path(self._partition(table.name, run_date))
+        """Where the files of one run date of a table lie; where they would, if it is not there."""
+        partition = self._partition(table.name, run_date)
+        return self.path(folder_of(partition, self.manifest_in(partition)))
+
+    def table_paths(self, table: Table) -> dict[str, list[str]]:
+        """Where the files of all run dates of a table lie, by the folder below which Spark finds the run date in their paths: the table's own,
+        and that of those to which manifests lead."""
+        partitions = [self._partition(table.name, date) for date in self.run_dates(table)]
+        found: dict[str, list[str]] = {}
+        for partition in partitions:
+            folder = folder_of(partition, self.manifest_in(partition))
+            base = table.name if folder == partition else f"{POINTED}/{table.name}"
+            found.setdefault(self.path(base), []).append(self.path(folder))
+        return found
+
+    def manifest_in(self, relative: str) -> dict[str, Any]:
+        """What the manifest of a folder says; nothing if it has none."""
+        try:
+            return self.get_json(f"{relative}/{MANIFEST}")
+        except FileNotFoundError:
+            return {}
 
     def scratch(self, name: str) -> str:
         """A folder for work in progress of this run date; made if need be. RunFailed if another run writes it by now."""
@@ -116,7 +148,7 @@ class Lake(Files):
 
     def within(self, folder: str) -> "Lake":
         """A lake of its own in a folder of this one, of the same run date."""
-        return Lake(self.path(folder), self.run_date, lock=self.lock)
+        return Lake(self.path(folder), self.run_date, lock=self.lock, switch=self.switch)
 
     def remove(self, relative: str) -> None:
         """Remove a folder under the root, if it is there."""
@@ -138,31 +170,52 @@ class Lake(Files):
 
         Raises UserError if it is not there or has other columns.
         """
-        manifest, path = self.manifest(table, run_date), self.table_path(table, run_date)
+        manifest = self.manifest(table, run_date)
+        path = self.path(folder_of(self._partition(table.name, run_date), manifest))
         self.traffic.append(Traffic("read", table.name, manifest["rows"], path, manifest.get("fingerprint", "")))
-        return self.look(spark, table, run_date)
+        return check(spark.read.parquet(path), table)
 
     def look(self, spark: SparkSession, table: Table, run_date: datetime.date | None = None) -> DataFrame:
         """As `read`, for a comparison: nothing is made from it, so it is no input."""
-        self.manifest(table, run_date)
-        return check(spark.read.parquet(self.table_path(table, run_date)), table)
+        path = self.path(folder_of(self._partition(table.name, run_date), self.manifest(table, run_date)))
+        return check(spark.read.parquet(path), table)
 
     def write(self, df: DataFrame, table: Table, **about: Any) -> DataFrame:
-        """Stage the frame, check its rows, then put it in the place of the table's run date by one rename.
+        """Stage the frame, check its rows, then put it in the place of the table's run date by one rename, or let its manifest lead there.
 
         about: goes into the manifest. Returns what was written, read back. Raises UserError if columns, nulls, the key
         or a constant column break the table's contract; nothing is published then.
         """
         began = time.time()
-        staged = f"_scratch/run_date={self.run_date}/staging/{table.name}-{uuid.uuid4().hex}"
+        staged = self.new_folder(table)
         check(df, table).write.partitionBy(*table.folders).parquet(self.path(staged))
         written = df.sparkSession.read.schema(check(df, table).schema).parquet(self.path(staged))
         rows, fingerprint = verify_rows(written, table)
         about |= {"schema": written.schema.simpleString(), "fingerprint": fingerprint}
-        self.write_json(f"{staged}/{MANIFEST}", self._new_manifest(table.name, rows, began, **about))
-        self.publish(staged, self._partition(table.name))
+        self.switch_to(staged, table, self._new_manifest(table.name, rows, began, **about))
         self.traffic.append(Traffic("write", table.name, rows, self.table_path(table), fingerprint))
         return check(df.sparkSession.read.schema(written.schema).parquet(self.table_path(table)), table)
+
+    def new_folder(self, table: Table) -> str:
+        """Where the files of a table are written. By pointer they stay there, in a path where Spark and DuckDB find the run date."""
+        if not self.points:
+            return f"_scratch/run_date={self.run_date}/staging/{table.name}-{uuid.uuid4().hex}"
+        self.sweep()
+        return f"{POINTED}/{table.name}/version={time.time():.0f}-{uuid.uuid4().hex[:8]}/run_date={self.run_date}"
+
+    def switch_to(self, staged: str, table: Table, manifest: dict[str, Any]) -> None:
+        """Make a folder that `new_folder` gave the table's run date, in one step, in whichever way the lake has."""
+        partition = self._partition(table.name)
+        before = self.manifest_in(partition)
+        if self.points:
+            if before and FOLDER not in before:
+                self.set_aside(partition)  # of a night whose tables took their places by rename
+            self.write_json(f"{partition}/{MANIFEST}", {**manifest, FOLDER: staged})
+        else:
+            self.write_json(f"{staged}/{MANIFEST}", manifest)
+            self.publish(staged, partition)
+        if FOLDER in before:
+            self.let_go(version_folder(before[FOLDER]))
 
     def manifest(self, table: Table, run_date: datetime.date | None = None) -> dict[str, Any]:
         """The manifest of a table's run date.
@@ -194,12 +247,17 @@ class Lake(Files):
         """
         began, content = time.time(), folder_hash(Path(folder))
         version = version_id(self.run_date, content)
-        staged = f"_scratch/run_date={self.run_date}/staging/model-{name}-{uuid.uuid4().hex}"
-        self.put_folder(folder, self.path(staged))
-        about |= {"version": version, "content_hash": content}
-        self.write_json(f"{staged}/{MANIFEST}", self._new_manifest(name, None, began, **about))
         place = self.registry(name).place(version)
-        self.publish(staged, place)
+        about |= {"version": version, "content_hash": content}
+        if self.points:  # it is no version before its manifest is there
+            if not self.manifest_in(place) or folder_hash(self.path(place)) != content:
+                self.put_folder(folder, self.path(place))
+            self.write_json(f"{place}/{MANIFEST}", self._new_manifest(name, None, began, **about))
+        else:
+            staged = f"_scratch/run_date={self.run_date}/staging/model-{name}-{uuid.uuid4().hex}"
+            self.put_folder(folder, self.path(staged))
+            self.write_json(f"{staged}/{MANIFEST}", self._new_manifest(name, None, began, **about))
+            self.publish(staged, place)
         self.traffic.append(Traffic("write", f"models/{name}", None, self.path(place), content))
         return content
 
@@ -237,6 +295,11 @@ class Lake(Files):
 
     # ---- beneath
 
+    @property
+    def points(self) -> bool:
+        """Whether what is written takes its place by a pointer."""
+        return self.switch == "pointer" or (self.switch is None and not self.renames)
+
     def record_stage(
         self, stage: str, rows_in: dict[str, int], rows_out: dict[str, int | None], seconds: float
     ) -> None:
@@ -265,3 +328,8 @@ class Lake(Files):
             **more,
             **self.facts,
         }
+
+
+def folder_of(partition: str, manifest: Mapping[str, Any]) -> str:
+    """Where the files of a table's run date lie below the root."""
+    return manifest.get(FOLDER, partition)

@@ -6,9 +6,11 @@ import re
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from pyspark.sql.types import DateType
 
 from recspark.errors import RunFailed, UserError
 from recspark.lake import Lake
+from recspark.lake.files import POINTED
 from recspark.tables import TABLES, Table
 
 CATALOG = "spark.sql.catalogImplementation"
@@ -45,9 +47,12 @@ def register(spark: SparkSession, lake: Lake, database: str) -> list[str]:
 
 
 def put(spark: SparkSession, lake: Lake, database: str, table: Table) -> None:
-    """One table; made anew where it has other columns than the run date's, or lies elsewhere."""
+    """One table; made anew where it has other columns than the run date's, or lies elsewhere.
+
+    A date whose manifest leads elsewhere is led there by one statement: who asks by name has the table before, or the one after.
+    """
     name, place = f"`{database}`.`{table.name}`", lake.path(table.name)
-    columns = spark.read.option("basePath", place).parquet(lake.table_path(table)).schema
+    columns = spark.read.parquet(lake.table_path(table)).schema.add("run_date", DateType())
     if spark.catalog.tableExists(name) and (
         spark.table(name).schema != columns or location(spark, name) != plain(place)
     ):
@@ -57,12 +62,20 @@ def put(spark: SparkSession, lake: Lake, database: str, table: Table) -> None:
             f"CREATE TABLE {name} ({columns.toDDL()}) USING parquet PARTITIONED BY (run_date) "
             f"LOCATION {literal(place)} COMMENT {literal(table.meaning)}"
         )
+    has = {row["partition"] for row in spark.sql(f"SHOW PARTITIONS {name}").collect()}
+    for path in lake.table_paths(table).get(lake.path(POINTED + "/" + table.name), []):
+        key = path.rpartition("/")[2]
+        partition = f"PARTITION (run_date = DATE'{key.partition('=')[2]}')"
+        if key not in has:
+            spark.sql(f"ALTER TABLE {name} ADD IF NOT EXISTS {partition} LOCATION {literal(path)}")
+        elif location(spark, name, partition) != plain(path):
+            spark.sql(f"ALTER TABLE {name} {partition} SET LOCATION {literal(path)}")
     spark.sql(f"MSCK REPAIR TABLE {name} SYNC PARTITIONS")
 
 
-def location(spark: SparkSession, name: str) -> str:
-    """Where a table of the catalog lies."""
-    rows = spark.sql(f"DESCRIBE TABLE EXTENDED {name}").where("col_name = 'Location'").collect()
+def location(spark: SparkSession, name: str, partition: str = "") -> str:
+    """Where a table of the catalog, or one partition of it, lies."""
+    rows = spark.sql(f"DESCRIBE TABLE EXTENDED {name} {partition}").where("col_name = 'Location'").collect()
     return plain(rows[0]["data_type"])
 
 

@@ -15,7 +15,10 @@ import pyarrow.fs as pafs
 from recspark.errors import UserError
 from recspark.lake.folders import exchange
 
+POINTED = "_tables"  # holds the folders that manifests lead to
+FOLDER = "folder"  # a manifest's pointer: the folder of its table, below the root
 REPLACED = "_scratch/replaced"
+LET_GO = ".json"  # ends the name of a note of a folder, among folders
 LISTING_SECONDS = 600  # so long may somebody be busy with listing a folder that was replaced meanwhile
 
 
@@ -41,6 +44,11 @@ class Files:
     def path(self, relative: str) -> str:
         """A path under the root, as Spark wants it."""
         return f"{self.root}/{relative}"
+
+    @property
+    def renames(self) -> bool:
+        """Whether a folder takes its place by one rename; on object stores it is copied file by file, if at all."""
+        return self.fs.type_name in ("local", "hdfs")
 
     def exists(self, relative: str) -> bool:
         return self.fs.get_file_info(f"{self.base}/{relative}").type != pafs.FileType.NotFound
@@ -110,10 +118,24 @@ class Files:
         self.fs.move(f"{self.base}/{relative}", f"{self.base}/{aside}")
         return aside
 
+    def let_go(self, relative: str) -> None:
+        """Have `sweep` remove a folder that nothing leads to any more, some minutes later; till then it stays where it is read."""
+        self.write_json(f"{REPLACED}/{time.time():.0f}-{uuid.uuid4().hex}{LET_GO}", {FOLDER: relative})
+
     def sweep(self) -> None:
         """Remove what was replaced long enough ago."""
         for name in self.names(REPLACED):
             since = name.partition("-")[0]
-            if since.isdigit() and int(since) < time.time() - LISTING_SECONDS:
-                with suppress(OSError):  # another run sweeps too
+            if not since.isdigit() or int(since) >= time.time() - LISTING_SECONDS:
+                continue
+            with suppress(OSError):  # another run sweeps too
+                if name.endswith(LET_GO):
+                    self.delete(self.get_json(f"{REPLACED}/{name}")[FOLDER])
+                    self.fs.delete_file(f"{self.base}/{REPLACED}/{name}")
+                else:
                     self.delete(f"{REPLACED}/{name}")
+
+
+def version_folder(pointed: str) -> str:
+    """Of `_tables/<table>/version=…/run_date=…`, where a manifest leads, what holds nothing else."""
+    return pointed.rpartition("/")[0]

@@ -11,14 +11,14 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from recspark.lake.files import Files
+from recspark.lake.files import FOLDER, POINTED, Files, version_folder
 from recspark.lake.folders import MANIFEST
 from recspark.lake.promotions import history
 from recspark.lake.registry import PREFIX, Registry
 
 MODELS = "models"
 BY_DATE = ("logs", "reports", "tensorboard", "_scratch")  # what a night leaves beside its tables
-OWN = {*BY_DATE, MODELS, "_locks", "tuning"}
+OWN = {*BY_DATE, MODELS, "_locks", "tuning", POINTED}
 DATED = re.compile(r"run_date=(\d{4}-\d\d-\d\d)")
 LOCK = re.compile(r"run_date=(\d{4}-\d\d-\d\d)\.json")
 PUBLISHED = "recommendations"
@@ -155,7 +155,9 @@ def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
     old = [part for part in found if not keeps(part.place.date)]
     stays = tuple((part, reason) for part in old if (reason := why[part.place]))
     goes = tuple(part for part in old if not why[part.place])
-    return Vacuum(goes, tuple(path for path, date in folders_beside(files) if not kept(date)), stays)
+    led_to = {version_folder(part.manifest[FOLDER]) for part in found if FOLDER in part.manifest}
+    beside = [path for path, date in folders_beside(files) if not kept(date) and path not in led_to]
+    return Vacuum(goes, tuple(beside), stays)
 
 
 def locked_dates(files: Files) -> set[datetime.date]:
@@ -165,15 +167,32 @@ def locked_dates(files: Files) -> set[datetime.date]:
 
 
 def folders_beside(files: Files) -> list[tuple[str, datetime.date]]:
-    """Folders of logs, reports, work in progress and curves, with their dates."""
+    """Folders of logs, reports, work in progress and curves, and those of tables, whether or not a manifest leads there; with their dates."""
     places = [name for name in BY_DATE if name != "tensorboard"]
     places += [f"tensorboard/{name}" for name in folders(files, "tensorboard")]
     dated = [(f"{place}/{key}", DATED.fullmatch(key)) for place in places for key in folders(files, place)]
+    written = [
+        f"{POINTED}/{name}/{key}" for name in folders(files, POINTED) for key in folders(files, f"{POINTED}/{name}")
+    ]
+    dated += [(place, DATED.fullmatch(key)) for place in written for key in folders(files, place)]
     return [(path, datetime.date.fromisoformat(match[1])) for path, match in dated if match]
 
 
 def remove(files: Files, planned: Vacuum) -> None:
-    """Carry it out. All goes from where it is read, a rename each, and only then is deleted: whoever had begun to list it may be done."""
-    paths = (*(part.place.path for part in planned.goes), *planned.beside)
-    for aside in [files.set_aside(path) for path in paths if files.exists(path)]:
+    """Carry it out. All goes from where it is read, a rename or a manifest each, and only then is deleted: whoever had begun to list it
+    may be done."""
+    paths = [path for path in (*(part.place.path for part in planned.goes), *planned.beside) if files.exists(path)]
+    for aside in [withdrawn(files, path) for path in paths]:
         files.delete(aside)
+    for part in planned.goes:
+        if FOLDER in part.manifest:
+            files.delete(version_folder(part.manifest[FOLDER]))
+
+
+def withdrawn(files: Files, path: str) -> str:
+    """Take a folder from where it is read; returns where it is now."""
+    if files.renames:
+        return files.set_aside(path)
+    if files.exists(f"{path}/{MANIFEST}"):  # without it, it is no table and no version
+        files.fs.delete_file(f"{files.base}/{path}/{MANIFEST}")
+    return path

@@ -64,7 +64,8 @@ class Registry:
 
     def ids(self) -> list[str]:
         """Of all versions, by date."""
-        return [n.removeprefix(PREFIX) for n in self.files.names(f"models/{self.name}") if n.startswith(PREFIX)]
+        names = (n for n in self.files.names(f"models/{self.name}") if n.startswith(PREFIX))
+        return [n.removeprefix(PREFIX) for n in names if self.files.exists(f"models/{self.name}/{n}/{MANIFEST}")]
 
     def all(self) -> list[Version]:
         """The oldest first."""
