@@ -9,7 +9,8 @@
     <root>/_locks/run_date=2026-11-24.json                which run writes the date now (lock.py)
 
 The root is a local folder or a URI that pyarrow knows (hdfs://, s3://, gs://). A table takes its place by one rename, or, where a rename
-is no single step, by one file: its manifest, the pointer to its folder (`switch`). Only local folders were run here, in both ways.
+is no single step, by one file: its manifest, the pointer to its folder (`switch`). Only local folders were run here, in both
+ways, and of the second the part without Spark on objects in memory.
 """
 
 import datetime
