@@ -56,7 +56,7 @@ def parse(raw: dict[str, Any], model: type[T], overrides: list[str], source: str
     try:
         settings = model.model_validate(filled)
     except ValidationError as error:
-        mistakes += [describe(e, model) for e in error.errors()]
+        mistakes += [line for e in error.errors() for line in describe(e, model).splitlines()]
     if mistakes:
         raise ConfigError(source, mistakes)
     return settings

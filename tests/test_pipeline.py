@@ -58,3 +58,28 @@ def test_every_configuration_that_is_shipped_can_be_read(path: Path, monkeypatch
 def test_a_seed_that_some_generator_would_refuse_is_a_mistake_of_the_settings(seed: int):
     with pytest.raises(ConfigError, match=rf"seed: .*{'greater' if seed < 0 else 'less'} than"):
         load(REPOSITORY / "conf" / "demo.yaml", Deployment, [f"seed={seed}"])
+
+
+def test_sections_that_do_not_go_together_are_said_all_at_once():
+    overrides = [
+        "encoder={}",
+        "combine={}",
+        "rerank={}",
+        "index={}",
+        "sequence={}",
+        "tune.validation={kind: provided}",
+        "tune.space={finetune.pairs.hard_negatives: {kind: int, low: 0, high: 4}}",
+        "preprocess.interactions.columns.timestamp=null",
+        "preprocess.split={kind: random}",
+    ]
+    with pytest.raises(ConfigError) as raised:
+        load(REPOSITORY / "conf/demo.yaml", Deployment, overrides)
+    begins = [
+        "encoder.path is required",
+        "rerank learns from lists that it makes anew",
+        "index: the vectors that combine makes",
+        "sequence learns what comes after what",
+        "tune.validation is drawn from train rows",
+        "tune.space: finetune.pairs.hard_negatives cannot be searched",
+    ]
+    assert [m[: len(b)] for m, b in zip(raised.value.mistakes, begins, strict=True)] == begins
