@@ -96,7 +96,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     item_vectors = corrected.join(items.select("item_id", "text_hash"), "item_id").withColumn(
         "model_hash", F.lit(model_hash)
     )
-    vectors = lake.write(item_vectors, ITEM_VECTORS, **about)
+    lake.write(item_vectors, ITEM_VECTORS, **about)
+    vectors = lake.read(spark, ITEM_VECTORS)
 
     settings = load_head(local_folder(path))[2]
     histories = solves.interaction_pairs(interactions, solves.FOLDED)

@@ -43,7 +43,8 @@ def text_vectors(
         texts = texts.join(known.select("text_hash"), "text_hash", "left_anti")
     encoded = encode_texts(spark, texts, encoder, model_hash)
     vectors = encoded if known is None else kept.unionByName(encoded)
-    return lake.write(vectors, table, **{TOKENIZED_BY: tokens}, **about)
+    lake.write(vectors, table, **{TOKENIZED_BY: tokens}, **about)
+    return lake.read(spark, table)  # so that what the stage makes of it names it
 
 
 def with_texts(

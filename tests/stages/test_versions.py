@@ -130,6 +130,12 @@ def test_all_that_is_made_names_the_version_and_its_model(world: World):
     assert world.second.registry("retriever").of_date(SECOND) is None
 
 
+def test_vectors_name_what_of_tonights_they_were_made_from(world: World):
+    for table, made_from in ((ITEM_VECTORS, TEXT_VECTORS), (USER_VECTORS, ITEM_VECTORS)):
+        given = world.second.manifest(table)["inputs"][made_from.name]
+        assert given["fingerprint"] == world.second.manifest(made_from)["fingerprint"]
+
+
 def test_items_are_corrected_with_the_versions_factors_and_tonights_interactions(world: World):
     """argmin Σ (1 − v·x)² + a s xᵀGx + λ ‖x − z‖² by plain numpy; the new user's factors by its own solve over the old items'."""
     a, rows = SETTINGS.unobserved_weight, world.rows(ITEM_VECTORS)
