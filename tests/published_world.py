@@ -82,7 +82,7 @@ def write(lake: Lake, table: Table, rows: Rows, id_type: pa.DataType | None = No
     folder = Path(lake.table_path(table))
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(arrays, names=table.column_names), folder / "part-0.parquet")
-    (folder / "_manifest.json").write_text(json.dumps({"rows": len(rows)}))
+    (folder / "_manifest.json").write_text(json.dumps({"rows": len(rows), "written_at": "2026-01-02T00:00:00"}))
 
 
 def metric_rows(full: float) -> Rows:

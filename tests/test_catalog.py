@@ -20,7 +20,7 @@ from tests.published_world import LISTS, TITLES, TODAY, YESTERDAY, published_lak
 
 BIN = Path(pyspark.__file__).parent / "bin"
 LOOPBACK = "127.0.0.1"
-# As nights would, one after the other, with a date gone between them, and the last run again by pointer, twice, the first time with other
+# As nights would, one after the other, with a date gone between them, and the last run again, in turns by pointer and by rename, at first with other
 # lists; in a process of its own, for an embedded metastore takes one at a time.
 REGISTER = """
 import datetime, shutil, sys
@@ -42,6 +42,9 @@ lists = pointing.look(spark, RECOMMENDATIONS).localCheckpoint()
 pointing.write(lists.where("rank = 1"), RECOMMENDATIONS)
 register(spark, pointing, "recspark")
 assert spark.sql(f"SELECT max(rank) FROM recspark.recommendations WHERE run_date = DATE'{today}'").first()[0] == 1
+Lake(root, night, switch="rename").write(lists.where("rank <= 2"), RECOMMENDATIONS)
+register(spark, pointing, "recspark")
+assert spark.sql(f"SELECT max(rank) FROM recspark.recommendations WHERE run_date = DATE'{today}'").first()[0] == 2
 pointing.write(lists, RECOMMENDATIONS)
 register(spark, pointing, "recspark")
 assert "the first night" in str(spark.sql("SHOW TBLPROPERTIES recspark.items").collect()), "made anew without need"

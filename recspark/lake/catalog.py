@@ -1,5 +1,6 @@
 """The lake's tables in Spark's catalog, where spark-sql, the Thrift server and whatever else knows the metastore read them by name."""
 
+import datetime
 import logging
 import re
 
@@ -10,10 +11,10 @@ from pyspark.sql.types import DateType
 
 from recspark.errors import RunFailed, UserError
 from recspark.lake import Lake
-from recspark.lake.files import POINTED
 from recspark.tables import TABLES, Table
 
 CATALOG = "spark.sql.catalogImplementation"
+TOLD = "recspark.told"  # a table's property: of what was written before, the catalog knows where it lies
 log = logging.getLogger("recspark")
 
 
@@ -49,7 +50,8 @@ def register(spark: SparkSession, lake: Lake, database: str) -> list[str]:
 def put(spark: SparkSession, lake: Lake, database: str, table: Table) -> None:
     """One table; made anew where it has other columns than the run date's, or lies elsewhere.
 
-    A date whose manifest leads elsewhere is led there by one statement: who asks by name has the table before, or the one after.
+    Where a date's files lie, the catalog is told by one statement: who asks by name has the table before, or the one after. It is told again of what was
+    written since it was last told, and a day before that, as clocks differ.
     """
     name, place = f"`{database}`.`{table.name}`", lake.path(table.name)
     columns = spark.read.parquet(lake.table_path(table)).schema.add("run_date", DateType())
@@ -62,20 +64,35 @@ def put(spark: SparkSession, lake: Lake, database: str, table: Table) -> None:
             f"CREATE TABLE {name} ({columns.toDDL()}) USING parquet PARTITIONED BY (run_date) "
             f"LOCATION {literal(place)} COMMENT {literal(table.meaning)}"
         )
-    has = {row["partition"] for row in spark.sql(f"SHOW PARTITIONS {name}").collect()}
-    for path in lake.table_paths(table).get(lake.path(POINTED + "/" + table.name), []):
-        key = path.rpartition("/")[2]
-        partition = f"PARTITION (run_date = DATE'{key.partition('=')[2]}')"
-        if key not in has:
-            spark.sql(f"ALTER TABLE {name} ADD IF NOT EXISTS {partition} LOCATION {literal(path)}")
-        elif location(spark, name, partition) != plain(path):
-            spark.sql(f"ALTER TABLE {name} {partition} SET LOCATION {literal(path)}")
-    spark.sql(f"MSCK REPAIR TABLE {name} SYNC PARTITIONS")
+    now = datetime.datetime.now(datetime.UTC)
+    told = properties(spark, name).get(TOLD, "")
+    has = {row["partition"].removeprefix("run_date=") for row in spark.sql(f"SHOW PARTITIONS {name}").collect()}
+    dates = {str(date): lake.manifest(table, date) for date in lake.run_dates(table) if lake.has(table, date)}
+    places = {date: literal(lake.table_path(table, datetime.date.fromisoformat(date))) for date in dates}
+    if gone := [partition(date) for date in sorted(has - set(dates))]:
+        spark.sql(f"ALTER TABLE {name} DROP IF EXISTS {', '.join(gone)}")
+    if new := [f"{partition(date)} LOCATION {places[date]}" for date in dates if date not in has]:
+        spark.sql(f"ALTER TABLE {name} ADD IF NOT EXISTS {' '.join(new)}")
+    for date, manifest in dates.items():
+        if date in has and manifest["written_at"] >= told:
+            spark.sql(f"ALTER TABLE {name} {partition(date)} SET LOCATION {places[date]}")
+    margin = (now - datetime.timedelta(days=1)).isoformat()
+    spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({literal(TOLD)} = {literal(margin)})")
 
 
-def location(spark: SparkSession, name: str, partition: str = "") -> str:
-    """Where a table of the catalog, or one partition of it, lies."""
-    rows = spark.sql(f"DESCRIBE TABLE EXTENDED {name} {partition}").where("col_name = 'Location'").collect()
+def partition(date: str) -> str:
+    """As SQL has a run date's."""
+    return f"PARTITION (run_date = DATE'{date}')"
+
+
+def properties(spark: SparkSession, name: str) -> dict[str, str]:
+    """Of a table of the catalog."""
+    return {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {name}").collect()}
+
+
+def location(spark: SparkSession, name: str) -> str:
+    """Where a table of the catalog lies."""
+    rows = spark.sql(f"DESCRIBE TABLE EXTENDED {name}").where("col_name = 'Location'").collect()
     return plain(rows[0]["data_type"])
 
 
