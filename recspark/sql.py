@@ -7,10 +7,11 @@ both, unchanged. A view is of the run dates, and of what led where, at the momen
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from recspark.lake import Lake
-from recspark.tables import TABLES, Table
+from recspark.lake.files import POINTED
+from recspark.tables import TABLES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -22,35 +23,40 @@ def spark_views(spark: SparkSession, lake: Lake) -> list[str]:
     """Make a temporary view of each table that has a run date; returns their names."""
     names = table_names(lake)
     for name in names:
-        all_dates(spark, lake, TABLES[name]).createOrReplaceTempView(name)
+        frames = [
+            spark.read.option("basePath", base).parquet(*paths).drop(VERSION)
+            for base, paths in paths_by_base(lake, name).items()
+        ]
+        whole = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
+        whole.createOrReplaceTempView(name)
     return names
-
-
-def all_dates(spark: SparkSession, lake: Lake, table: Table) -> DataFrame:
-    """A table over all its run dates, with the column `run_date`."""
-    frames = [
-        spark.read.option("basePath", base).parquet(*paths).drop(VERSION)
-        for base, paths in lake.table_paths(table).items()
-    ]
-    return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
 
 
 def duckdb_views(connection: "DuckDBPyConnection", lake: Lake) -> list[str]:
     """As `spark_views`, in a DuckDB connection. For a lake that is no local folder DuckDB needs its own extension loaded."""
     names = table_names(lake)
     for name in names:
-        selects = [duckdb_select(paths) for paths in lake.table_paths(TABLES[name]).values()]
+        selects = [duckdb_select(paths) for paths in paths_by_base(lake, name).values()]
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL BY NAME '.join(selects)}")
     return names
 
 
 def duckdb_select(paths: list[str]) -> str:
-    """All files below folders of one kind."""
+    """All files below folders of one base."""
     files = ", ".join("'" + f"{path}/**/*.parquet".replace("'", "''") + "'" for path in paths)
     columns = f"* EXCLUDE ({VERSION})" if f"/{VERSION}=" in paths[0] else "*"
     return f"SELECT {columns} FROM read_parquet([{files}], hive_partitioning = true, hive_types = {{'run_date': DATE}})"
 
 
+def paths_by_base(lake: Lake, name: str) -> dict[str, list[str]]:
+    """Where the files of a table's run dates lie, by the folder below which their paths say what Spark makes columns of."""
+    found: dict[str, list[str]] = {}
+    for path, _ in lake.nights_of(TABLES[name]).values():
+        own = lake.path(name)
+        found.setdefault(own if path.startswith(f"{own}/") else lake.path(f"{POINTED}/{name}"), []).append(path)
+    return found
+
+
 def table_names(lake: Lake) -> list[str]:
     """Tables that the lake has for any run date."""
-    return [name for name, table in TABLES.items() if lake.run_dates(table)]
+    return [name for name, table in TABLES.items() if any(lake.has(table, date) for date in lake.run_dates(table))]

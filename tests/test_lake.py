@@ -18,7 +18,8 @@ from recspark.lake.checks import row_hash
 from recspark.lake.files import LISTING_SECONDS, REPLACED
 from recspark.lake.folders import COPY_SECONDS, exchange, folder_hash, sweep_copies
 from recspark.lake.lock import RunLock
-from recspark.lake.nights import parts
+from recspark.lake.nights import parts, plan, remove
+from recspark.sql import spark_views
 from recspark.tables import CANDIDATES, RECOMMENDATIONS, TRAINING_LOG, USER_VECTORS
 
 SCHEMA = "user_id string, rank int, item_id string, score float"
@@ -269,6 +270,25 @@ def test_a_lake_may_change_how_tables_take_their_places(
     assert ("_tables" in after.table_path(CANDIDATES)) == (switches[1] == "pointer")
     assert len(after.names(REPLACED)) >= 1
     assert [part.place.path for part in parts(after)] == ["candidates/run_date=2026-01-02"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["../elsewhere", "/etc", "_tables/candidates/version=1/../../..", "models/retriever/version=1", 7]
+)
+def test_a_manifest_that_leads_elsewhere_is_damaged(spark: SparkSession, lake: Lake, folder: object):
+    """What it leads to is read, and one day removed."""
+    lake.write_json(
+        f"candidates/run_date={lake.run_date}/_manifest.json", {"rows": 1, "written_at": "", "folder": folder}
+    )
+    for act in (
+        lambda: lake.read(spark, CANDIDATES),
+        lambda: remove(lake, plan(lake, lambda _: False)),
+        lambda: spark_views(spark, lake),
+    ):
+        with pytest.raises(
+            UserError, match=r"a manifest is damaged: .* can only be in _tables/<table>/version=…/run_date=…"
+        ):
+            act()
 
 
 def test_by_pointer_a_model_is_no_version_before_its_manifest_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -29,7 +29,7 @@ from pyspark.sql import DataFrame, SparkSession
 from recspark import __version__
 from recspark.errors import UserError
 from recspark.lake.checks import verify_rows
-from recspark.lake.files import FOLDER, POINTED, Files, version_folder
+from recspark.lake.files import FOLDER, POINTED, Files, pointer
 from recspark.lake.folders import MANIFEST, folder_hash, local_folder
 from recspark.lake.lock import RunLock
 from recspark.lake.registry import Registry, Version, version_id
@@ -67,6 +67,14 @@ class Lake(Files):
     lock: RunLock | None = None  # held by whoever runs stages; nothing is published once it is another's
     switch: Switch | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.switch == "rename" and not self.renames:
+            raise UserError(
+                f"lake_switch is rename, but the lake {self.root} is on an object store, where no rename puts a folder in its place; "
+                "leave it out, or set pointer"
+            )
+
     def begin(self, stage: str) -> None:
         """From here on, what is read and written is the stage's."""
         self.stage, self.stage_began = stage, len(self.traffic)
@@ -86,14 +94,6 @@ class Lake(Files):
         self.require_lock()
         return super().write_file(relative, text)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.switch == "rename" and not self.renames:
-            raise UserError(
-                f"lake_switch is rename, but the lake {self.root} is on an object store, where no rename puts a folder in its place; "
-                "leave it out, or set pointer"
-            )
-
     # ---- paths
 
     def _partition(self, name: str, run_date: datetime.date | None = None) -> str:
@@ -104,16 +104,11 @@ class Lake(Files):
         partition = self._partition(table.name, run_date)
         return self.path(folder_of(partition, self.manifest_in(partition)))
 
-    def table_paths(self, table: Table) -> dict[str, list[str]]:
-        """Where the files of all run dates of a table lie, by the folder below which Spark finds the run date in their paths: the table's own,
-        and that of those to which manifests lead."""
-        partitions = [self._partition(table.name, date) for date in self.run_dates(table)]
-        found: dict[str, list[str]] = {}
-        for partition in partitions:
-            folder = folder_of(partition, self.manifest_in(partition))
-            base = table.name if folder == partition else f"{POINTED}/{table.name}"
-            found.setdefault(self.path(base), []).append(self.path(folder))
-        return found
+    def nights_of(self, table: Table) -> dict[datetime.date, tuple[str, dict[str, Any]]]:
+        """Of each run date that the table has, oldest first: where its files lie, and its manifest."""
+        partitions = {date: self._partition(table.name, date) for date in self.run_dates(table)}
+        found = {date: (partition, self.manifest_in(partition)) for date, partition in partitions.items()}
+        return {date: (self.path(folder_of(*about)), about[1]) for date, about in found.items() if about[1]}
 
     def manifest_in(self, relative: str) -> dict[str, Any]:
         """What the manifest of a folder says; nothing if it has none."""
@@ -215,8 +210,8 @@ class Lake(Files):
         else:
             self.write_json(f"{staged}/{MANIFEST}", manifest)
             self.publish(staged, partition)
-        if FOLDER in before:
-            self.let_go(version_folder(before[FOLDER]))
+        if left := pointer(before):
+            self.let_go(left)
 
     def manifest(self, table: Table, run_date: datetime.date | None = None) -> dict[str, Any]:
         """The manifest of a table's run date.
@@ -333,4 +328,4 @@ class Lake(Files):
 
 def folder_of(partition: str, manifest: Mapping[str, Any]) -> str:
     """Where the files of a table's run date lie below the root."""
-    return manifest.get(FOLDER, partition)
+    return pointer(manifest) or partition

@@ -67,15 +67,14 @@ def put(spark: SparkSession, lake: Lake, database: str, table: Table) -> None:
     now = datetime.datetime.now(datetime.UTC)
     told = properties(spark, name).get(TOLD, "")
     has = {row["partition"].removeprefix("run_date=") for row in spark.sql(f"SHOW PARTITIONS {name}").collect()}
-    dates = {str(date): lake.manifest(table, date) for date in lake.run_dates(table) if lake.has(table, date)}
-    places = {date: literal(lake.table_path(table, datetime.date.fromisoformat(date))) for date in dates}
-    if gone := [partition(date) for date in sorted(has - set(dates))]:
+    nights = {str(date): (f"LOCATION {literal(path)}", about) for date, (path, about) in lake.nights_of(table).items()}
+    if gone := [partition(date) for date in sorted(has - set(nights))]:
         spark.sql(f"ALTER TABLE {name} DROP IF EXISTS {', '.join(gone)}")
-    if new := [f"{partition(date)} LOCATION {places[date]}" for date in dates if date not in has]:
+    if new := [f"{partition(date)} {place}" for date, (place, _) in nights.items() if date not in has]:
         spark.sql(f"ALTER TABLE {name} ADD IF NOT EXISTS {' '.join(new)}")
-    for date, manifest in dates.items():
+    for date, (place, manifest) in nights.items():
         if date in has and manifest["written_at"] >= told:
-            spark.sql(f"ALTER TABLE {name} {partition(date)} SET LOCATION {places[date]}")
+            spark.sql(f"ALTER TABLE {name} {partition(date)} SET {place}")
     margin = (now - datetime.timedelta(days=1)).isoformat()
     spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({literal(TOLD)} = {literal(margin)})")
 

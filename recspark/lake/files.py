@@ -1,8 +1,10 @@
 """Files of a lake by their paths below its root, on any file system that pyarrow knows; each appears whole or not at all."""
 
 import json
+import re
 import time
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from recspark.lake.folders import exchange
 
 POINTED = "_tables"  # holds the folders that manifests lead to
 FOLDER = "folder"  # a manifest's pointer: the folder of its table, below the root
+POINTER = re.compile(POINTED + r"/\w+/version=[\w-]+/run_date=\d{4}-\d\d-\d\d")
 REPLACED = "_scratch/replaced"
 LET_GO = ".json"  # ends the name of a note of a folder, among folders
 LISTING_SECONDS = 600  # so long may somebody be busy with listing a folder that was replaced meanwhile
@@ -118,9 +121,9 @@ class Files:
         self.fs.move(f"{self.base}/{relative}", f"{self.base}/{aside}")
         return aside
 
-    def let_go(self, relative: str) -> None:
-        """Have `sweep` remove a folder that nothing leads to any more, some minutes later; till then it stays where it is read."""
-        self.write_json(f"{REPLACED}/{time.time():.0f}-{uuid.uuid4().hex}{LET_GO}", {FOLDER: relative})
+    def let_go(self, pointed: str) -> None:
+        """Have `sweep` remove a folder that no manifest leads to any more, some minutes later; till then it stays where it is read."""
+        self.write_json(f"{REPLACED}/{time.time():.0f}-{uuid.uuid4().hex}{LET_GO}", {FOLDER: pointed})
 
     def sweep(self) -> None:
         """Remove what was replaced long enough ago."""
@@ -130,10 +133,25 @@ class Files:
                 continue
             with suppress(OSError):  # another run sweeps too
                 if name.endswith(LET_GO):
-                    self.delete(self.get_json(f"{REPLACED}/{name}")[FOLDER])
+                    if pointed := pointer(self.get_json(f"{REPLACED}/{name}")):
+                        self.delete(version_folder(pointed))
                     self.fs.delete_file(f"{self.base}/{REPLACED}/{name}")
                 else:
                     self.delete(f"{REPLACED}/{name}")
+
+
+def pointer(manifest: Mapping[str, Any]) -> str | None:
+    """Where a manifest leads, below the root; None if the files are beside it.
+
+    Raises UserError if that is anywhere but in a folder of a table: it is read from there, and some day removed.
+    """
+    folder = manifest.get(FOLDER)
+    if folder is None or POINTER.fullmatch(str(folder)):
+        return folder
+    raise UserError(
+        f"a manifest is damaged: it says that its table's files are in {folder}, and they can only be in {POINTED}/<table>/version=…/run_date=… "
+        "of the lake; put it back, or run again from the stage that writes the table"
+    )
 
 
 def version_folder(pointed: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from recspark.lake.files import FOLDER, POINTED, Files, version_folder
+from recspark.lake.files import POINTED, Files, pointer, version_folder
 from recspark.lake.folders import MANIFEST
 from recspark.lake.promotions import history
 from recspark.lake.registry import PREFIX, Registry
@@ -155,7 +155,7 @@ def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
     old = [part for part in found if not keeps(part.place.date)]
     stays = tuple((part, reason) for part in old if (reason := why[part.place]))
     goes = tuple(part for part in old if not why[part.place])
-    led_to = {version_folder(part.manifest[FOLDER]) for part in found if FOLDER in part.manifest}
+    led_to = {version_folder(folder) for part in found if (folder := pointer(part.manifest))}
     beside = [path for path, date in folders_beside(files) if not kept(date) and path not in led_to]
     return Vacuum(goes, tuple(beside), stays)
 
@@ -185,8 +185,8 @@ def remove(files: Files, planned: Vacuum) -> None:
     for aside in [withdrawn(files, path) for path in paths]:
         files.delete(aside)
     for part in planned.goes:
-        if FOLDER in part.manifest:
-            files.delete(version_folder(part.manifest[FOLDER]))
+        if folder := pointer(part.manifest):
+            files.delete(version_folder(folder))
 
 
 def withdrawn(files: Files, path: str) -> str:
