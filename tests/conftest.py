@@ -35,8 +35,7 @@ def spark() -> Iterator[SparkSession]:
     conf = {
         "spark.sql.shuffle.partitions": "2",
         "spark.ui.showConsoleProgress": "false",
-        # Compiling a plan takes longer than running it on ten rows.
-        "spark.sql.codegen.wholeStage": "false",
+        **jvm.UNCOMPILED,
     }
     session = build(SparkSettings(master="local[2]", conf=conf))
     yield session

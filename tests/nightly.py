@@ -43,7 +43,7 @@ def small_night(raw: Path, lake: Path, encoder: Path, **changes: Any) -> dict[st
     """The demo's configuration, over a sample and with everything small. changes: values by dotted key."""
     settings = yaml.safe_load((REPOSITORY / "conf" / "demo.yaml").read_text())
     settings["lake"], settings["encoder"] = str(lake), {"path": str(encoder), "max_length": 16}
-    conf = {"spark.sql.shuffle.partitions": "2", **UNCOMPILED}
+    conf = {"spark.sql.shuffle.partitions": "2", **jvm.UNCOMPILED}
     settings["spark"] = {"master": "local[2]", "driver_memory": "1g", "conf": conf}
     for name, file in (("interactions", "ml-100k.inter"), ("items", "ml-100k.item")):
         settings["preprocess"][name]["path"] = str(raw / file)
@@ -74,8 +74,6 @@ def write_config(path: Path, settings: dict[str, Any]) -> Path:
     return path
 
 
-# On so few rows, compiling Spark's plans takes longer than running them.
-UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 SECRET_NAME, SECRET = "RECSPARK_PLANTED_SECRET", "hunter2-of-the-planted-kind"
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests import nightly
+from tests import jvm, nightly
 from tests.nightly import STAGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a dozen processes, each a Spark of its own
@@ -25,7 +25,7 @@ class Night:
     def __init__(self, folder: Path, raw: Path, **changes: object):
         self.lake = folder / "lake"
         settings = nightly.small_night(raw, self.lake, nightly.MINILM, **changes)
-        conf = {k: v for k, v in settings["spark"]["conf"].items() if k not in nightly.UNCOMPILED}  # as users run it
+        conf = {k: v for k, v in settings["spark"]["conf"].items() if k not in jvm.UNCOMPILED}  # as users run it
         settings["spark"]["conf"] = conf | {"spark.hadoop.fs.s3a.secret.key": f"${{{nightly.SECRET_NAME}}}"}
         self.config = nightly.write_config(folder / "night.yaml", settings)
         self.arguments = ("--config", str(self.config), "--run-date", nightly.DATE)
