@@ -13,6 +13,7 @@ from recspark import session
 from recspark.errors import UserError
 from recspark.exits import guard
 from recspark.lake import Lake
+from recspark.lake.catalog import register
 from recspark.lake.lock import RunLock
 from recspark.pipeline import STAGES, TRAINING, Deployment, stage_name
 from recspark.stages.publish import FORCED
@@ -128,6 +129,12 @@ def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: st
     log.info("[%s] %s: reads %s", position, name, reads, extra={"stage": name, "event": "start"})
     lake.begin(name)
     stage.run(spark, lake, deployment)
+    if (
+        lake.points and deployment.publish.catalog
+    ):  # what was led to before goes some minutes from now, whether or not lists are published
+        register(
+            spark, lake, deployment.publish.catalog, [t.name for t in lake.traffic[before:] if t.action == "write"]
+        )
     spark.catalog.clearCache()
     seconds = time.time() - began
     traffic = lake.traffic[before:]

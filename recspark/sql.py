@@ -1,7 +1,8 @@
 """The lake's tables as views of one name each, over all run dates, in Spark SQL or in DuckDB.
 
 A view is named like its table and has one more column, `run_date` (a date). The queries of jobs/sql run over these views in
-both, unchanged. A view is of the run dates, and of what led where, at the moment it was made: after a night, make it again.
+both, unchanged. A view is of the run dates at the moment it was made: after a night, make it again. But in DuckDB, of a table all of whose
+dates took their places by rename, it is looked into at each query.
 """
 
 from functools import reduce
@@ -36,7 +37,10 @@ def duckdb_views(connection: "DuckDBPyConnection", lake: Lake) -> list[str]:
     """As `spark_views`, in a DuckDB connection. For a lake that is no local folder DuckDB needs its own extension loaded."""
     names = table_names(lake)
     for name in names:
-        selects = [duckdb_select(paths) for paths in paths_by_base(lake, name).values()]
+        by_base = paths_by_base(lake, name)
+        if list(by_base) == [own := lake.path(name)]:
+            by_base = {own: [f"{own}/run_date=*"]}  # looked up anew by each query
+        selects = [duckdb_select(paths) for paths in by_base.values()]
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL BY NAME '.join(selects)}")
     return names
 

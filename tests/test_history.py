@@ -97,7 +97,7 @@ def test_what_a_kept_night_was_made_from_stays(lake: Lake):
 
 def test_by_pointer_what_a_manifest_leads_to_goes_with_it_and_what_none_leads_to_with_its_date(lake: Lake):
     def folder(table: str, date: datetime.date, version: str) -> str:
-        return f"_tables/{table}/version={version}/run_date={date}"
+        return f"_tables/{table}/run_date={date}/version={version}"
 
     for version in "ab":
         for date in (FIRST, SECOND, THIRD):
@@ -117,11 +117,15 @@ def test_by_pointer_what_a_manifest_leads_to_goes_with_it_and_what_none_leads_to
     manifest = f"candidates/run_date={SECOND}/_manifest.json"
     lake.write_json(manifest, {**lake.get_json(manifest), "folder": folder("candidates", SECOND, "b2")})
 
+    unmade = f"{MODELS}/retriever/version={SECOND}-0000aaaa"  # by a run that was killed before the manifest
+    lake.write_file(f"{unmade}/weights", "half")
+
     planned = plan(lake, {THIRD}.__contains__)
     remove(lake, planned)
+    assert not lake.exists(unmade)
     assert lake.names("items") == [f"run_date={THIRD}"]
-    assert lake.names("_tables/items") == ["version=a3", "version=b3"]  # nothing of a date that stays
-    assert lake.names("_tables/candidates") == ["version=b2"]  # the third night's pairs were made from it
+    assert lake.names("_tables/items") == [f"run_date={THIRD}"]
+    assert lake.names("_tables/candidates") == [f"run_date={SECOND}"]  # the third night's pairs were made from it
     assert lake.names("_scratch/replaced") == []
 
 

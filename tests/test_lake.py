@@ -1,6 +1,7 @@
 import datetime
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from recspark.lake.files import LISTING_SECONDS, REPLACED
 from recspark.lake.folders import COPY_SECONDS, exchange, folder_hash, sweep_copies
 from recspark.lake.lock import RunLock
 from recspark.lake.nights import parts, plan, remove
+from recspark.lookup import Lookup
 from recspark.sql import spark_views
 from recspark.tables import CANDIDATES, RECOMMENDATIONS, TRAINING_LOG, USER_VECTORS
 
@@ -253,9 +255,52 @@ def test_what_a_pointer_led_to_stays_for_who_reads_it_and_goes_when_nobody_can_b
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
     publish(lake, 3)
-    assert not first.parent.exists()
+    assert not first.exists()
     assert len(lake.names(REPLACED)) == 1  # of the second; the first's has gone with it
-    assert len(list(Path(lake.path("_tables/recommendations")).iterdir())) == 2
+    assert len(list(first.parent.iterdir())) == 2
+
+
+def test_folders_of_runs_that_were_killed_are_let_go_and_one_that_is_led_to_again_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
+    killed = Path(lake.path(lake.new_folder(RECOMMENDATIONS)))
+    killed.mkdir(parents=True)
+    publish(lake, 1)
+    first, manifest = Path(lake.table_path(RECOMMENDATIONS)), lake.manifest(RECOMMENDATIONS)
+    publish(lake, 2)
+    lake.write_json("recommendations/run_date=2026-01-02/_manifest.json", manifest)  # somebody puts it back
+    lake.write_file(f"{REPLACED}/1-torn.json", '{"fol')
+    assert len(lake.names(REPLACED)) == 3
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
+    lake.sweep()
+    assert not killed.exists()
+    assert first.exists()
+    assert lake.names(REPLACED) == []
+
+
+def test_a_manifest_that_leads_to_nothing_is_the_users_error(spark: SparkSession, tmp_path: Path):
+    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
+    lake.write(lists(spark, ("u", 1, "a", 0.5)), CANDIDATES)
+    shutil.rmtree(lake.path("_tables"))
+    for act in (lambda: lake.read(spark, CANDIDATES), lambda: Lookup(lake, CANDIDATES).rows(["user_id"])):
+        with pytest.raises(
+            UserError, match=r"candidates/run_date=2026-01-02 .* leads to _tables/.*, which is not there"
+        ):
+            act()
+
+
+def test_by_pointer_a_damaged_model_is_made_anew(tmp_path: Path):
+    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("1234")
+    for damage in ("weights", "more"):
+        content = lake.write_model("retriever", tmp_path / "model")
+        assert lake.read_model("retriever")[1] == content
+        Path(lake.model_of_date("retriever").path, damage).write_text("1235")
+        with pytest.raises(UserError, match="is damaged"):
+            lake.read_model("retriever")
 
 
 @pytest.mark.parametrize("switches", [("rename", "pointer"), ("pointer", "rename")])
@@ -276,19 +321,21 @@ def test_a_lake_may_change_how_tables_take_their_places(
     "folder", ["../elsewhere", "/etc", "_tables/candidates/version=1/../../..", "models/retriever/version=1", 7]
 )
 def test_a_manifest_that_leads_elsewhere_is_damaged(spark: SparkSession, lake: Lake, folder: object):
-    """What it leads to is read, and one day removed."""
     lake.write_json(
         f"candidates/run_date={lake.run_date}/_manifest.json", {"rows": 1, "written_at": "", "folder": folder}
     )
-    for act in (
-        lambda: lake.read(spark, CANDIDATES),
-        lambda: remove(lake, plan(lake, lambda _: False)),
-        lambda: spark_views(spark, lake),
-    ):
+    for act in (lambda: lake.read(spark, CANDIDATES), lambda: spark_views(spark, lake)):
         with pytest.raises(
-            UserError, match=r"a manifest is damaged: .* can only be in _tables/<table>/version=…/run_date=…"
+            UserError, match=r"a manifest is damaged: .* can only be in _tables/<table>/run_date=…/version=…"
         ):
             act()
+    outside = Path(lake.root).parent / "elsewhere"
+    outside.mkdir()
+    lake.write_file("models/retriever/version=1/weights", "1234")
+    remove(lake, plan(lake, lambda _: False))  # the date goes, and nothing of what it leads to
+    assert not lake.has(CANDIDATES)
+    assert outside.exists()
+    assert lake.exists("models/retriever/version=1/weights")
 
 
 def test_by_pointer_a_model_is_no_version_before_its_manifest_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,7 +2,7 @@
 
     <root>/<table>/run_date=2026-11-24/part-….parquet     what SQL reads; appears whole, by one rename
     <root>/<table>/run_date=2026-11-24/_manifest.json     rows, schema, settings, inputs, code version, seconds
-    <root>/_tables/<table>/version=…/run_date=2026-11-24/ by pointer: the Parquet lies here, and the manifest above names the folder
+    <root>/_tables/<table>/run_date=2026-11-24/version=…/ by pointer: the Parquet lies here, and the manifest above names the folder
     <root>/models/<name>/version=2026-11-24-1a2b3c4d/     a model's folder, with a manifest of the same kind; it stays (registry.py)
     <root>/_scratch/run_date=2026-11-24/<name>/           work in progress: staging, checkpoints; nobody reads it
     <root>/_scratch/replaced/                             what was published before, for those who are still reading it; goes by itself
@@ -102,20 +102,23 @@ class Lake(Files):
     def table_path(self, table: Table, run_date: datetime.date | None = None) -> str:
         """Where the files of one run date of a table lie; where they would, if it is not there."""
         partition = self._partition(table.name, run_date)
-        return self.path(folder_of(partition, self.manifest_in(partition)))
+        return self.path(self._folder(partition, self.manifest_in(partition)))
+
+    def _folder(self, partition: str, manifest: Mapping[str, Any]) -> str:
+        """Where the files of a table's run date lie below the root; UserError if its manifest leads to nothing."""
+        folder = pointer(manifest)
+        if folder is not None and not self.exists(folder):
+            raise UserError(
+                f"the manifest of {partition} in the lake {self.root} leads to {folder}, which is not there; put the folder back, or run again "
+                "from the stage that writes the table"
+            )
+        return folder or partition
 
     def nights_of(self, table: Table) -> dict[datetime.date, tuple[str, dict[str, Any]]]:
         """Of each run date that the table has, oldest first: where its files lie, and its manifest."""
         partitions = {date: self._partition(table.name, date) for date in self.run_dates(table)}
         found = {date: (partition, self.manifest_in(partition)) for date, partition in partitions.items()}
-        return {date: (self.path(folder_of(*about)), about[1]) for date, about in found.items() if about[1]}
-
-    def manifest_in(self, relative: str) -> dict[str, Any]:
-        """What the manifest of a folder says; nothing if it has none."""
-        try:
-            return self.get_json(f"{relative}/{MANIFEST}")
-        except FileNotFoundError:
-            return {}
+        return {date: (self.path(pointer(about) or place), about) for date, (place, about) in found.items() if about}
 
     def scratch(self, name: str) -> str:
         """A folder for work in progress of this run date; made if need be. RunFailed if another run writes it by now."""
@@ -167,13 +170,13 @@ class Lake(Files):
         Raises UserError if it is not there or has other columns.
         """
         manifest = self.manifest(table, run_date)
-        path = self.path(folder_of(self._partition(table.name, run_date), manifest))
+        path = self.path(self._folder(self._partition(table.name, run_date), manifest))
         self.traffic.append(Traffic("read", table.name, manifest["rows"], path, manifest.get("fingerprint", "")))
         return check(spark.read.parquet(path), table)
 
     def look(self, spark: SparkSession, table: Table, run_date: datetime.date | None = None) -> DataFrame:
         """As `read`, for a comparison: nothing is made from it, so it is no input."""
-        path = self.path(folder_of(self._partition(table.name, run_date), self.manifest(table, run_date)))
+        path = self.path(self._folder(self._partition(table.name, run_date), self.manifest(table, run_date)))
         return check(spark.read.parquet(path), table)
 
     def write(self, df: DataFrame, table: Table, **about: Any) -> DataFrame:
@@ -195,23 +198,30 @@ class Lake(Files):
     def new_folder(self, table: Table) -> str:
         """Where the files of a table are written. By pointer they stay there, in a path where Spark and DuckDB find the run date."""
         if not self.points:
-            return f"_scratch/run_date={self.run_date}/staging/{table.name}-{uuid.uuid4().hex}"
+            return self._staging(table.name)
         self.sweep()
-        return f"{POINTED}/{table.name}/version={time.time():.0f}-{uuid.uuid4().hex[:8]}/run_date={self.run_date}"
+        return f"{POINTED}/{self._partition(table.name)}/version={time.time():.0f}-{uuid.uuid4().hex[:8]}"
 
     def switch_to(self, staged: str, table: Table, manifest: dict[str, Any]) -> None:
         """Make a folder that `new_folder` gave the table's run date, in one step, in whichever way the lake has."""
         partition = self._partition(table.name)
-        before = self.manifest_in(partition)
-        if self.points:
-            if before and FOLDER not in before:
-                self.set_aside(partition)  # of a night whose tables took their places by rename
-            self.write_json(f"{partition}/{MANIFEST}", {**manifest, FOLDER: staged})
-        else:
+        if not self.points:
             self.write_json(f"{staged}/{MANIFEST}", manifest)
             self.publish(staged, partition)
-        if left := pointer(before):
-            self.let_go(left)
+        elif self.renames and pointer(before := self.manifest_in(partition)) is None and before:
+            led = self._staging(table.name)  # files stand beside the manifest that was: they go in one step with it
+            self.write_json(f"{led}/{MANIFEST}", {**manifest, FOLDER: staged})
+            self.publish(led, partition)
+        else:
+            self.write_json(f"{partition}/{MANIFEST}", {**manifest, FOLDER: staged})
+        for version in self.names(
+            f"{POINTED}/{partition}"
+        ):  # whatever was led to before, or by a run that was killed never
+            if (left := f"{POINTED}/{partition}/{version}") != staged:
+                self.let_go(left)
+
+    def _staging(self, name: str) -> str:
+        return f"_scratch/run_date={self.run_date}/staging/{name}-{uuid.uuid4().hex}"
 
     def manifest(self, table: Table, run_date: datetime.date | None = None) -> dict[str, Any]:
         """The manifest of a table's run date.
@@ -246,11 +256,13 @@ class Lake(Files):
         place = self.registry(name).place(version)
         about |= {"version": version, "content_hash": content}
         if self.points:  # it is no version before its manifest is there
+            self.require_lock()
             if not self.manifest_in(place) or folder_hash(self.path(place)) != content:
+                self.delete(place)  # what is left of a run that was killed, or damaged
                 self.put_folder(folder, self.path(place))
             self.write_json(f"{place}/{MANIFEST}", self._new_manifest(name, None, began, **about))
         else:
-            staged = f"_scratch/run_date={self.run_date}/staging/model-{name}-{uuid.uuid4().hex}"
+            staged = self._staging(f"model-{name}")
             self.put_folder(folder, self.path(staged))
             self.write_json(f"{staged}/{MANIFEST}", self._new_manifest(name, None, began, **about))
             self.publish(staged, place)
@@ -324,8 +336,3 @@ class Lake(Files):
             **more,
             **self.facts,
         }
-
-
-def folder_of(partition: str, manifest: Mapping[str, Any]) -> str:
-    """Where the files of a table's run date lie below the root."""
-    return pointer(manifest) or partition

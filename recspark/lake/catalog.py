@@ -3,6 +3,7 @@
 import datetime
 import logging
 import re
+from collections.abc import Collection
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -27,21 +28,21 @@ def require_metastore(spark: SparkSession, database: str) -> None:
         )
 
 
-def register(spark: SparkSession, lake: Lake, database: str) -> list[str]:
-    """Make every table of the lake that is not laid out for ranks an external table of the database, with all its run dates; returns their
+def register(spark: SparkSession, lake: Lake, database: str, names: Collection[str] = TABLES) -> list[str]:
+    """Make every table of these that is not laid out for ranks an external table of the database, with all its run dates; returns their
     names. Dates that have gone go there, too. The catalog has the names alone: dropping a table there leaves the lake as it is.
 
     Raises RunFailed if the metastore does not answer; the lake has all its tables then.
     """
-    tables = [table for table in TABLES.values() if not table.folders and lake.has(table)]
+    tables = [table for name, table in TABLES.items() if name in names and not table.folders and lake.has(table)]
     try:
         spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         for table in tables:
             put(spark, lake, database, table)
     except (PySparkException, Py4JJavaError) as error:
         raise RunFailed(
-            f"the lists of {lake.run_date} are published, but the catalog {database} could not be brought up to date: "
-            f"{str(error).strip().splitlines()[0]}; run again from publish when the metastore is there"
+            f"the tables of {lake.run_date} are in the lake, but the catalog {database} could not be brought up to date: "
+            f"{str(error).strip().splitlines()[0]}; run the stage again when the metastore is there"
         ) from error
     log.info("  in the catalog as %s: %s", database, ", ".join(table.name for table in tables))
     return [table.name for table in tables]

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from recspark.errors import UserError
-from recspark.lake.folders import exchange
+from recspark.lake.folders import MANIFEST, exchange
 
 POINTED = "_tables"  # holds the folders that manifests lead to
 FOLDER = "folder"  # a manifest's pointer: the folder of its table, below the root
-POINTER = re.compile(POINTED + r"/\w+/version=[\w-]+/run_date=\d{4}-\d\d-\d\d")
+POINTER = re.compile(POINTED + r"/\w+/run_date=\d{4}-\d\d-\d\d/version=[\w-]+")
 REPLACED = "_scratch/replaced"
 LET_GO = ".json"  # ends the name of a note of a folder, among folders
 LISTING_SECONDS = 600  # so long may somebody be busy with listing a folder that was replaced meanwhile
@@ -123,7 +123,14 @@ class Files:
 
     def let_go(self, pointed: str) -> None:
         """Have `sweep` remove a folder that no manifest leads to any more, some minutes later; till then it stays where it is read."""
-        self.write_json(f"{REPLACED}/{time.time():.0f}-{uuid.uuid4().hex}{LET_GO}", {FOLDER: pointed})
+        note = f"-{pointed.replace('/', '+')}{LET_GO}"
+        if not any(name.endswith(note) for name in self.names(REPLACED)):
+            self.write_json(f"{REPLACED}/{time.time():.0f}{note}", {FOLDER: pointed})
+
+    def discard(self, relative: str) -> None:
+        """Remove a folder; at once from where it is read, if the file system can."""
+        if self.exists(relative):
+            self.delete(self.set_aside(relative) if self.renames else relative)
 
     def sweep(self) -> None:
         """Remove what was replaced long enough ago."""
@@ -133,11 +140,23 @@ class Files:
                 continue
             with suppress(OSError):  # another run sweeps too
                 if name.endswith(LET_GO):
-                    if pointed := pointer(self.get_json(f"{REPLACED}/{name}")):
-                        self.delete(version_folder(pointed))
-                    self.fs.delete_file(f"{self.base}/{REPLACED}/{name}")
+                    self.sweep_noted(f"{REPLACED}/{name}")
                 else:
                     self.delete(f"{REPLACED}/{name}")
+
+    def sweep_noted(self, note: str) -> None:
+        """Remove the folder that a note names, unless a manifest leads there again; and the note, whatever it says."""
+        with suppress(UserError):  # it is damaged; the folder goes with its date
+            if (pointed := pointer(self.get_json(note))) and pointer(self.manifest_in(place_of(pointed))) != pointed:
+                self.discard(pointed)
+        self.fs.delete_file(f"{self.base}/{note}")
+
+    def manifest_in(self, relative: str) -> dict[str, Any]:
+        """What the manifest of a folder says; nothing if it has none."""
+        try:
+            return self.get_json(f"{relative}/{MANIFEST}")
+        except FileNotFoundError:
+            return {}
 
 
 def pointer(manifest: Mapping[str, Any]) -> str | None:
@@ -149,11 +168,11 @@ def pointer(manifest: Mapping[str, Any]) -> str | None:
     if folder is None or POINTER.fullmatch(str(folder)):
         return folder
     raise UserError(
-        f"a manifest is damaged: it says that its table's files are in {folder}, and they can only be in {POINTED}/<table>/version=…/run_date=… "
+        f"a manifest is damaged: it says that its table's files are in {folder}, and they can only be in {POINTED}/<table>/run_date=…/version=… "
         "of the lake; put it back, or run again from the stage that writes the table"
     )
 
 
-def version_folder(pointed: str) -> str:
-    """Of `_tables/<table>/version=…/run_date=…`, where a manifest leads, what holds nothing else."""
-    return pointed.rpartition("/")[0]
+def place_of(pointed: str) -> str:
+    """Of `_tables/<table>/run_date=…/version=…`, where a manifest leads, `<table>/run_date=…`, where it stands."""
+    return pointed.removeprefix(f"{POINTED}/").rpartition("/")[0]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from recspark.lake.files import POINTED, Files, pointer, version_folder
+from recspark.lake.files import POINTED, Files
 from recspark.lake.folders import MANIFEST
 from recspark.lake.promotions import history
 from recspark.lake.registry import PREFIX, Registry
@@ -20,6 +20,7 @@ MODELS = "models"
 BY_DATE = ("logs", "reports", "tensorboard", "_scratch")  # what a night leaves beside its tables
 OWN = {*BY_DATE, MODELS, "_locks", "tuning", POINTED}
 DATED = re.compile(r"run_date=(\d{4}-\d\d-\d\d)")
+UNMADE = re.compile(PREFIX + r"(\d{4}-\d\d-\d\d)-")
 LOCK = re.compile(r"run_date=(\d{4}-\d\d-\d\d)\.json")
 PUBLISHED = "recommendations"
 FACTORS = ("user_factors", "item_factors")  # without those of its date, a version of the retriever folds nobody in
@@ -67,10 +68,16 @@ class Part:
     def inputs(self) -> list[Input]:
         found = self.manifest.get("inputs", {}).items()
         return [
-            Input(Place(name, about["path"].rpartition("/")[2]), about["rows"], about["fingerprint"])
+            Input(Place(name, key_in(name, about["path"])), about["rows"], about["fingerprint"])
             for name, about in found
             if not name.startswith("raw/")
         ]
+
+
+def key_in(name: str, path: str) -> str:
+    """The run date or version in the path of what was read: its last part, but of a table's folder to which a manifest leads the one before."""
+    *_, last_but_one, last = path.rsplit("/", 2)
+    return last_but_one if last.startswith(PREFIX) and not name.startswith(f"{MODELS}/") else last
 
 
 def part_at(files: Files, place: Place) -> Part | None:
@@ -125,8 +132,11 @@ def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
     from; a version that is promoted or that a rollback would go back to; the factors that such versions fold in with, and the pre-trained
     encoder whose tokens they read; and dates that a run is writing.
     """
+    written, around = (
+        locked_dates(files),
+        folders_beside(files),
+    )  # before the parts: what a run writes meanwhile is in neither
     found = parts(files)
-    written = locked_dates(files)
     published = [part.place.date for part in found if part.place.name == PUBLISHED]
     newest = max(published, default=None)
 
@@ -155,8 +165,8 @@ def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
     old = [part for part in found if not keeps(part.place.date)]
     stays = tuple((part, reason) for part in old if (reason := why[part.place]))
     goes = tuple(part for part in old if not why[part.place])
-    led_to = {version_folder(folder) for part in found if (folder := pointer(part.manifest))}
-    beside = [path for path, date in folders_beside(files) if not kept(date) and path not in led_to]
+    led_to = {f"{POINTED}/{part.place.path}" for part, _ in stays}
+    beside = [path for path, date in around if not kept(date) and path not in led_to]
     return Vacuum(goes, tuple(beside), stays)
 
 
@@ -167,26 +177,24 @@ def locked_dates(files: Files) -> set[datetime.date]:
 
 
 def folders_beside(files: Files) -> list[tuple[str, datetime.date]]:
-    """Folders of logs, reports, work in progress and curves, and those of tables, whether or not a manifest leads there; with their dates."""
+    """Folders of logs, reports, work in progress and curves, of tables to which manifests lead or led, and of models whose manifest was never
+    written; with their dates."""
     places = [name for name in BY_DATE if name != "tensorboard"]
-    places += [f"tensorboard/{name}" for name in folders(files, "tensorboard")]
+    places += [f"{name}/{below}" for name in ("tensorboard", POINTED) for below in folders(files, name)]
     dated = [(f"{place}/{key}", DATED.fullmatch(key)) for place in places for key in folders(files, place)]
-    written = [
-        f"{POINTED}/{name}/{key}" for name in folders(files, POINTED) for key in folders(files, f"{POINTED}/{name}")
+    models = [
+        Place(f"{MODELS}/{name}", key) for name in folders(files, MODELS) for key in folders(files, f"{MODELS}/{name}")
     ]
-    dated += [(place, DATED.fullmatch(key)) for place in written for key in folders(files, place)]
+    dated += [(m.path, UNMADE.match(m.key)) for m in models if not files.exists(f"{m.path}/{MANIFEST}")]
     return [(path, datetime.date.fromisoformat(match[1])) for path, match in dated if match]
 
 
 def remove(files: Files, planned: Vacuum) -> None:
-    """Carry it out. All goes from where it is read, a rename or a manifest each, and only then is deleted: whoever had begun to list it
-    may be done."""
+    """Carry it out. All goes from where it is read, a rename each, and only then is deleted: whoever had begun to list it may be done. On object
+    stores the manifests go first, without which nothing is a table or a version."""
     paths = [path for path in (*(part.place.path for part in planned.goes), *planned.beside) if files.exists(path)]
     for aside in [withdrawn(files, path) for path in paths]:
         files.delete(aside)
-    for part in planned.goes:
-        if folder := pointer(part.manifest):
-            files.delete(version_folder(folder))
 
 
 def withdrawn(files: Files, path: str) -> str:

@@ -111,9 +111,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     guarded = {"against": against, **{d.name: d.value for d in found}, "breached": [d.name for d in breached]}
     about = {RETRIEVER_VERSION: version, SCORED_BY: scored_by(config), "guardrails": guarded}
     published = lake.write(made, RECOMMENDATIONS, **about)
-    report(spark, lake, config, published, version, [])
     if config.publish.catalog:
         register(spark, lake, config.publish.catalog)
+    report(spark, lake, config, published, version, [])
 
 
 def report(
