@@ -129,12 +129,10 @@ def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: st
     log.info("[%s] %s: reads %s", position, name, reads, extra={"stage": name, "event": "start"})
     lake.begin(name)
     stage.run(spark, lake, deployment)
-    if (
-        lake.points and deployment.publish.catalog
-    ):  # what was led to before goes some minutes from now, whether or not lists are published
-        register(
-            spark, lake, deployment.publish.catalog, [t.name for t in lake.traffic[before:] if t.action == "write"]
-        )
+    if lake.points and deployment.publish.catalog:
+        # What manifests led to before goes some minutes from now, whether or not lists are published.
+        made = [t.name for t in lake.traffic[before:] if t.action == "write"]
+        register(spark, lake, deployment.publish.catalog, made)
     spark.catalog.clearCache()
     seconds = time.time() - began
     traffic = lake.traffic[before:]

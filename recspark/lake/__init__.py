@@ -192,8 +192,9 @@ class Lake(Files):
         rows, fingerprint = verify_rows(written, table)
         about |= {"schema": written.schema.simpleString(), "fingerprint": fingerprint}
         self.switch_to(staged, table, self._new_manifest(table.name, rows, began, **about))
-        self.traffic.append(Traffic("write", table.name, rows, self.table_path(table), fingerprint))
-        return check(df.sparkSession.read.schema(written.schema).parquet(self.table_path(table)), table)
+        path = self.table_path(table)
+        self.traffic.append(Traffic("write", table.name, rows, path, fingerprint))
+        return check(df.sparkSession.read.schema(written.schema).parquet(path), table)
 
     def new_folder(self, table: Table) -> str:
         """Where the files of a table are written. By pointer they stay there, in a path where Spark and DuckDB find the run date."""
@@ -214,9 +215,8 @@ class Lake(Files):
             self.publish(led, partition)
         else:
             self.write_json(f"{partition}/{MANIFEST}", {**manifest, FOLDER: staged})
-        for version in self.names(
-            f"{POINTED}/{partition}"
-        ):  # whatever was led to before, or by a run that was killed never
+        # Whatever the manifest led to before, and what it never came to lead to because a run was killed.
+        for version in self.names(f"{POINTED}/{partition}"):
             if (left := f"{POINTED}/{partition}/{version}") != staged:
                 self.let_go(left)
 

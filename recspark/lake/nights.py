@@ -132,10 +132,8 @@ def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
     from; a version that is promoted or that a rollback would go back to; the factors that such versions fold in with, and the pre-trained
     encoder whose tokens they read; and dates that a run is writing.
     """
-    written, around = (
-        locked_dates(files),
-        folders_beside(files),
-    )  # before the parts: what a run writes meanwhile is in neither
+    # Before the parts: what a run writes meanwhile is in neither.
+    written, around = locked_dates(files), folders_beside(files)
     found = parts(files)
     published = [part.place.date for part in found if part.place.name == PUBLISHED]
     newest = max(published, default=None)
