@@ -22,6 +22,7 @@ DAMAGED = (
     *("this is not a parquet file", "Parquet file size is 0 bytes"),
     "SafetensorError: ",  # of a model's weights
 )
+GONE = ("[FAILED_READ_FILE.FILE_NOT_EXIST]", "[PATH_NOT_FOUND]")  # Spark's conditions
 PYARROW = ("Could not open Parquet input source", "Error creating dataset")  # begins what names the file itself
 UNANSWERED = re.compile(r"An error occurred while calling \S+")  # py4j's, without what Java had to say of it
 RUN_AGAIN = "what was published stays, and a re-run goes on"
@@ -113,8 +114,8 @@ def full_disk_in(error: BaseException) -> str:
 
 
 def gone_file_in(error: BaseException) -> str:
-    """What Spark says of a file that it had listed and no longer found; empty if nothing."""
-    return next((line.strip() for line in str(error).splitlines() if "FAILED_READ_FILE.FILE_NOT_EXIST" in line), "")
+    """What Spark says of a file or folder that had been found and no longer was there; empty if nothing."""
+    return next((line.strip() for line in str(error).splitlines() if any(sign in line for sign in GONE)), "")
 
 
 def damaged_file_in(error: BaseException) -> str:

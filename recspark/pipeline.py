@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 
 from recspark import sections
 from recspark.config import Seed, Settings
-from recspark.lake import Switch
 from recspark.models.encoder import EncoderConfig
 from recspark.session import SparkSettings
 from recspark.stages import (
@@ -71,11 +70,6 @@ class Deployment(Settings):
     """One deployment: the YAML that `--config` names."""
 
     lake: str = Field(description="root folder or URI of the lake")
-    lake_switch: Switch | None = Field(
-        None,
-        description="how a table takes its place: rename, of its folder; pointer, its manifest that leads to the folder. Left out: rename on local "
-        "disks and HDFS, pointer on object stores",
-    )
     seed: Seed = Field(42, description="of every random choice, keyed by id")
     spark: SparkSettings = SparkSettings()
     encoder: EncoderConfig = EncoderConfig()

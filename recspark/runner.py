@@ -13,7 +13,7 @@ from recspark import session
 from recspark.errors import UserError
 from recspark.exits import guard
 from recspark.lake import Lake
-from recspark.lake.catalog import register
+from recspark.lake.catalog import register, require_metastore
 from recspark.lake.lock import RunLock
 from recspark.pipeline import STAGES, TRAINING, Deployment, stage_name
 from recspark.stages.publish import FORCED
@@ -43,7 +43,7 @@ def run(request: Request, names: Sequence[str]) -> None:
     deployment = configuration.load(request.config, Deployment, list(request.overrides))
     settings = configuration.dump(deployment, request.config, request.overrides)
     facts = {"settings": settings, **({FORCED: True} if request.force else {})}
-    lake = Lake(deployment.lake, request.run_date, facts=facts, switch=deployment.lake_switch)
+    lake = Lake(deployment.lake, request.run_date, facts=facts)
     log_path = open_log(lake, request.verbosity)
     names = planned(lake, deployment, names)
     if not names:
@@ -77,6 +77,8 @@ def run_stages(lake: Lake, deployment: Deployment, request: Request, names: Sequ
     began = time.time()
     log.info("recspark: %s, run date %s, lake %s", ", ".join(names), request.run_date, lake.root)
     try:
+        if deployment.publish.catalog:
+            require_metastore(spark, deployment.publish.catalog)
         for position, name in enumerate(names, 1):
             run_stage(spark, lake, deployment, name, f"{position}/{len(names)}")
     finally:
@@ -129,8 +131,9 @@ def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: st
     log.info("[%s] %s: reads %s", position, name, reads, extra={"stage": name, "event": "start"})
     lake.begin(name)
     stage.run(spark, lake, deployment)
-    if lake.points and deployment.publish.catalog:
-        # What manifests led to before goes some minutes from now, whether or not lists are published.
+    if (
+        deployment.publish.catalog
+    ):  # what manifests led to before goes some minutes from now, whether or not lists are published
         made = [t.name for t in lake.traffic[before:] if t.action == "write"]
         register(spark, lake, deployment.publish.catalog, made)
     spark.catalog.clearCache()

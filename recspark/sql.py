@@ -1,8 +1,7 @@
 """The lake's tables as views of one name each, over all run dates, in Spark SQL or in DuckDB.
 
 A view is named like its table and has one more column, `run_date` (a date). The queries of jobs/sql run over these views in
-both, unchanged. A view is of the run dates at the moment it was made: after a night, make it again. But in DuckDB, of a table all of whose
-dates took their places by rename, it is looked into at each query.
+both, unchanged. A view is of the run dates at the moment it was made: after a night, make it again.
 """
 
 from functools import reduce
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING
 from pyspark.sql import SparkSession
 
 from recspark.lake import Lake
-from recspark.lake.files import POINTED
+from recspark.lake.files import VERSIONS
 from recspark.tables import TABLES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-VERSION = "version"  # a column that the path of a table written by pointer gives; nobody's business
+VERSION = "version"  # a column that the path of a table's folder gives; nobody's business
 
 
 def spark_views(spark: SparkSession, lake: Lake) -> list[str]:
@@ -37,10 +36,7 @@ def duckdb_views(connection: "DuckDBPyConnection", lake: Lake) -> list[str]:
     """As `spark_views`, in a DuckDB connection. For a lake that is no local folder DuckDB needs its own extension loaded."""
     names = table_names(lake)
     for name in names:
-        by_base = paths_by_base(lake, name)
-        if list(by_base) == [own := lake.path(name)]:
-            by_base = {own: [f"{own}/run_date=*"]}  # looked up anew by each query
-        selects = [duckdb_select(paths) for paths in by_base.values()]
+        selects = [duckdb_select(paths) for paths in paths_by_base(lake, name).values()]
         connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL BY NAME '.join(selects)}")
     return names
 
@@ -57,7 +53,7 @@ def paths_by_base(lake: Lake, name: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path, _ in lake.nights_of(TABLES[name]).values():
         own = lake.path(name)
-        found.setdefault(own if path.startswith(f"{own}/") else lake.path(f"{POINTED}/{name}"), []).append(path)
+        found.setdefault(own if path.startswith(f"{own}/") else lake.path(f"{VERSIONS}/{name}"), []).append(path)
     return found
 
 

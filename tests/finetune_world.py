@@ -54,8 +54,7 @@ def liked(user: int) -> list[int]:
 def write(lake: Lake, table: Table, rows: list[tuple], **about: Any) -> None:
     """Put rows into the table, `about` into its manifest; by pyarrow, for Spark would take a second a table."""
     published_world.write(lake, table, rows)
-    manifest = Path(lake.table_path(table)) / "_manifest.json"
-    manifest.write_text(json.dumps({"rows": len(rows), **about}))
+    lake.write_json(f"{lake.partition(table)}/_manifest.json", {"rows": len(rows), **about})
 
 
 class FinetuneWorld:

@@ -79,7 +79,7 @@ def write(lake: Lake, table: Table, rows: Rows, id_type: pa.DataType | None = No
     types = {**ARROW_TYPES, "id": id_type or pa.string()}
     columns = zip(*rows, strict=True) if rows else [[]] * len(table.columns)
     arrays = [pa.array(list(values), types[c.type]) for c, values in zip(table.columns, columns, strict=True)]
-    folder = Path(lake.table_path(table))
+    folder = Path(lake.path(lake.partition(table)))
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(arrays, names=table.column_names), folder / "part-0.parquet")
     (folder / "_manifest.json").write_text(json.dumps({"rows": len(rows), "written_at": "2026-01-02T00:00:00"}))

@@ -1,7 +1,6 @@
 """A ring of items that everybody walks along: the retriever knows nothing of it, a reranker sees what comes next."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -87,7 +86,7 @@ def put(lake, table, rows: list) -> None:
 def write_manifest(lake, table, rows: list, **about) -> None:
     """As if it were what the retriever learned from, where that is a table of these."""
     facts = {"rows": len(rows), "fingerprint": table.name, **about}
-    (Path(lake.table_path(table)) / "_manifest.json").write_text(json.dumps(facts))
+    lake.write_json(f"{lake.partition(table)}/_manifest.json", facts)
 
 
 def reranked(spark, lake) -> dict:

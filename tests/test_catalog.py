@@ -12,16 +12,19 @@ from pathlib import Path
 
 import pyspark
 import pytest
+from pyspark.sql import SparkSession
 
+from recspark import runner, session
+from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.tables import RECOMMENDATIONS
-from tests.nightly import REPOSITORY
+from recspark.stages import preprocess
+from recspark.tables import RECOMMENDATIONS, TABLES
+from tests.nightly import REPOSITORY, sample_movielens, small_night, write_config
 from tests.published_world import LISTS, TITLES, TODAY, YESTERDAY, published_lake
 
 BIN = Path(pyspark.__file__).parent / "bin"
 LOOPBACK = "127.0.0.1"
-# As nights would, one after the other, with a date gone between them, and the last run again, in turns by pointer and by rename, at first with other
-# lists; in a process of its own, for an embedded metastore takes one at a time.
+# As nights would, one after the other, with a date gone between them, and the last run again and again, with other lists; in a process of its own, for an embedded metastore takes one at a time.
 REGISTER = """
 import datetime, shutil, sys
 from recspark import session
@@ -37,17 +40,28 @@ spark.sql("ALTER TABLE recspark.items SET TBLPROPERTIES ('since' = 'the first ni
 shutil.rmtree(gone)
 night = datetime.date.fromisoformat(today)
 register(spark, Lake(root, night), "recspark")
-pointing = Lake(root, night, switch="pointer")
-lists = pointing.look(spark, RECOMMENDATIONS).localCheckpoint()
-pointing.write(lists.where("rank = 1"), RECOMMENDATIONS)
-register(spark, pointing, "recspark")
-assert spark.sql(f"SELECT max(rank) FROM recspark.recommendations WHERE run_date = DATE'{today}'").first()[0] == 1
-Lake(root, night, switch="rename").write(lists.where("rank <= 2"), RECOMMENDATIONS)
-register(spark, pointing, "recspark")
-assert spark.sql(f"SELECT max(rank) FROM recspark.recommendations WHERE run_date = DATE'{today}'").first()[0] == 2
-pointing.write(lists, RECOMMENDATIONS)
-register(spark, pointing, "recspark")
+lake = Lake(root, night)
+lists = lake.look(spark, RECOMMENDATIONS).localCheckpoint()
+for longest in (1, 2, 3):
+    lake.write(lists.where(f"rank <= {longest}"), RECOMMENDATIONS)
+    register(spark, lake, "recspark")
+    found = spark.sql(f"SELECT max(rank) FROM recspark.recommendations WHERE run_date = DATE'{today}'").first()[0]
+    assert found == longest
 assert "the first night" in str(spark.sql("SHOW TBLPROPERTIES recspark.items").collect()), "made anew without need"
+spark.stop()
+"""
+
+# A night's first stage, which the runner tells the catalog of; then a session of its own that asks.
+RUN = """
+import datetime, sys
+from recspark import runner, session
+from recspark.config import load
+from recspark.pipeline import Deployment
+config, date = sys.argv[1:]
+runner.run(runner.Request(config, datetime.date.fromisoformat(date), verbosity=-1), ["preprocess"])
+spark = session.build(load(config, Deployment).spark)
+for row in spark.sql("SHOW TABLES IN recspark").collect():
+    print(row.tableName, spark.table(f"recspark.{row.tableName}").where(f"run_date = DATE'{date}'").count())
 spark.stop()
 """
 
@@ -70,13 +84,18 @@ class Metastore:
             "SPARK_LOCAL_IP": LOOPBACK,
         }
 
-    def register(self, lake: Lake, gone: str) -> None:
-        pairs = [f"{key}={value}" for key, value in self.conf.items()]
-        command = [sys.executable, "-c", REGISTER, lake.root, str(YESTERDAY), str(TODAY), gone, *pairs]
+    def run(self, script: str, *arguments: str) -> str:
+        """What a Python process of these arguments prints, in which the metastore is."""
+        command = [sys.executable, "-c", script, *arguments]
         done = subprocess.run(
             command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    def register(self, lake: Lake, gone: str) -> None:
+        pairs = [f"{key}={value}" for key, value in self.conf.items()]
+        self.run(REGISTER, lake.root, str(YESTERDAY), str(TODAY), gone, *pairs)
 
     def server(self, port: int) -> subprocess.Popen:
         conf = {**self.conf, "spark.hive.server2.thrift.port": str(port), "spark.ui.enabled": "false"}
@@ -156,3 +175,35 @@ def test_a_client_of_the_thrift_server_reads_the_lists_by_name(asked: list[list[
 @pytest.mark.slow
 def test_the_catalog_has_the_dates_that_the_lake_has(asked: list[list[str]]):
     assert asked[1] == [str(YESTERDAY), str(TODAY)]
+
+
+def night(folder: Path, encoder: Path, conf: dict[str, str]) -> Path:
+    """The configuration of a small night that registers its tables."""
+    sample_movielens(folder, users=20, least=3)
+    settings = small_night(folder, folder / "lake", encoder, **{"publish.catalog": "recspark"})
+    settings["spark"]["conf"] |= conf
+    return write_config(folder / "night.yaml", settings)
+
+
+@pytest.mark.slow
+def test_each_stage_of_a_night_tells_the_catalog_of_its_tables(tmp_path: Path, tiny_encoder: Path):
+    metastore = Metastore(tmp_path)
+    said = metastore.run(RUN, str(night(tmp_path, tiny_encoder, metastore.conf)), str(TODAY))
+    rows = dict(line.rsplit(" ", 1) for line in said.splitlines())
+    lake = Lake(str(tmp_path / "lake"), TODAY)
+    assert {name: int(count) for name, count in rows.items()} == {
+        name: lake.manifest(TABLES[name])["rows"] for name in preprocess.OUTPUTS if lake.has(TABLES[name])
+    }
+
+
+def test_a_catalog_that_would_end_with_the_session_is_refused_before_anything_is_written(
+    spark: SparkSession, lake: Lake, tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(session, "build", lambda _: spark)
+    monkeypatch.setattr(session, "stop", lambda _: None)
+    request = runner.Request(str(night(tmp_path, tiny_encoder, {})), TODAY)
+    with pytest.raises(
+        UserError, match=r"publish.catalog is recspark, but the session's catalog is in memory .*jobs/sql"
+    ):
+        runner.run(request, ["preprocess"])
+    assert lake.run_dates(TABLES["items"]) == []

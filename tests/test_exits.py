@@ -140,9 +140,15 @@ def test_a_damaged_file_is_named_as_far_as_it_is_known(capsys, monkeypatch, erro
     assert "Traceback" not in told
 
 
-def test_a_file_that_has_gone_meanwhile_is_a_failure_that_a_re_run_mends(capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[FAILED_READ_FILE.FILE_NOT_EXIST] Encountered error while reading file file:/lake/a.parquet. File does not exist.",
+        "[PATH_NOT_FOUND] Path does not exist: file:/lake/a.parquet. SQLSTATE: 42K03",
+    ],
+)
+def test_what_has_gone_meanwhile_is_a_failure_that_a_re_run_mends(capsys, monkeypatch, said):
     monkeypatch.setattr("recspark.exits.log.handlers", [])
-    said = "[FAILED_READ_FILE.FILE_NOT_EXIST] Encountered error while reading file file:/lake/a.parquet. File does not exist."
     assert guard(raising(RuntimeError(f"Job aborted\n{said}\n\tat org.x")), verbose=False) == 1
     assert "file:/lake/a.parquet" in (told := capsys.readouterr().err)
     assert "written anew or removed by another run" in told

@@ -48,6 +48,7 @@ def test_a_failed_write_leaves_the_old_table_in_place(spark: SparkSession, lake:
     with pytest.raises(UserError, match=r"key .* is not unique"):
         lake.write(lists(spark, ("v", 1, "a", 0.5), ("v", 1, "b", 0.5)), CANDIDATES)
     assert lake.read(spark, CANDIDATES).first()["user_id"] == "u"
+    assert len(lake.names(f"_tables/{lake.partition(CANDIDATES)}")) == 1
 
 
 def test_null_where_none_may_be_is_refused(spark: SparkSession, lake: Lake):
@@ -63,7 +64,7 @@ def test_an_absent_table_names_the_dates_there_are(spark: SparkSession, lake: La
 
 
 def test_a_folder_without_a_manifest_is_no_table(lake: Lake):
-    Path(lake.table_path(CANDIDATES)).mkdir(parents=True)
+    Path(lake.root, lake.partition(CANDIDATES)).mkdir(parents=True)
     assert not lake.has(CANDIDATES)
 
 

@@ -124,10 +124,10 @@ def same(one: Path, other: Path, *tables: str) -> None:
         pd.testing.assert_frame_equal(nightly.read(one, table), nightly.read(other, table), check_exact=True)
 
 
-def test_each_job_by_spark_submit_on_executors_of_their_own_gives_the_same_tables_by_pointer(
+def test_each_job_by_spark_submit_on_executors_of_their_own_gives_the_same_tables(
     night: Night, raw: Path, tmp_path: Path
 ):
-    jobs = Night(tmp_path, raw, **{"spark.master": "local-cluster[2,1,1024]", "lake_switch": "pointer"})
+    jobs = Night(tmp_path, raw, **{"spark.master": "local-cluster[2,1,1024]"})
     for stage in STAGES:
         nightly.succeed(nightly.spark_submit(stage, *jobs.arguments))
     same(

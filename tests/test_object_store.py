@@ -43,11 +43,11 @@ def lake_of(store: pafs.FileSystem, date: datetime.date) -> Lake:
 
 
 def publish(lake: Lake, number: int) -> None:
-    folder = lake.new_folder(RECOMMENDATIONS)
+    folder = lake.new_version(RECOMMENDATIONS)
     lake.fs.create_dir(f"{lake.base}/{folder}", recursive=True)
     pq.write_table(pa.table({"number": [number]}), f"{lake.base}/{folder}/part-0.parquet", filesystem=lake.fs)
     facts = {"rows": 1, "written_at": str(number), "run_date": str(lake.run_date)}
-    lake.switch_to(folder, RECOMMENDATIONS, facts)
+    lake.lead_to(folder, RECOMMENDATIONS, facts)
 
 
 def found(lake: Lake) -> list[int]:
@@ -57,7 +57,6 @@ def found(lake: Lake) -> list[int]:
 
 def test_a_date_takes_the_place_of_what_was_there_under_the_lock(store, monkeypatch):
     lake = lake_of(store, FIRST)
-    assert lake.points
     lake.lock = RunLock(lake, FIRST)
     with lake.lock.held():
         for number in (1, 2):

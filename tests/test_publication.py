@@ -1,12 +1,14 @@
-"""How a table or a model takes its place, by rename and by pointer, under the eyes of who reads it, and what becomes of what was there."""
+"""How a table or a model takes its place, under the eyes of who reads it, and what becomes of what was there."""
 
-import datetime
+import errno
+import itertools
 import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -14,11 +16,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from recspark.errors import UserError
-from recspark.lake import Lake, Switch
+from recspark.lake import Lake
 from recspark.lake.files import LISTING_SECONDS, REPLACED
 from recspark.lake.nights import parts, plan, remove
 from recspark.lookup import Lookup
-from recspark.sql import spark_views
+from recspark.sql import duckdb_views, spark_views
 from recspark.tables import CANDIDATES, RECOMMENDATIONS
 
 
@@ -29,14 +31,17 @@ def one_list(spark: SparkSession, user: str) -> DataFrame:
 FILES, ROWS, PUBLICATIONS = 4, 250, 50  # of the lists that are published while somebody reads
 
 
+Reader = Callable[[Lake], list[int]]
+
+
 def publish(lake: Lake, number: int) -> None:
     """Lists of a run date, all of whose rows hold the number."""
-    staged = lake.new_folder(RECOMMENDATIONS)
-    Path(lake.path(staged)).mkdir(parents=True)
+    version = lake.new_version(RECOMMENDATIONS)
+    Path(lake.path(version)).mkdir(parents=True)
     for part in range(FILES):
         rows = pa.table({"number": [number] * ROWS})
-        pq.write_table(rows, Path(lake.path(staged)) / f"part-{number}-{part}.parquet")
-    lake.switch_to(staged, RECOMMENDATIONS, {"rows": FILES * ROWS})
+        pq.write_table(rows, Path(lake.path(version)) / f"part-{number}-{part}.parquet")
+    lake.lead_to(version, RECOMMENDATIONS, {"rows": FILES * ROWS})
 
 
 def read_meanwhile(lake: Lake, read: Callable[[], list[int] | None]) -> None:
@@ -56,14 +61,24 @@ def read_meanwhile(lake: Lake, read: Callable[[], list[int] | None]) -> None:
     assert len(set(seen)) > 5
 
 
-def test_a_reader_during_fifty_publications_by_pointer_sees_whole_tables_of_one_version_always(tmp_path: Path):
-    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
-    read_meanwhile(lake, lambda: ds.dataset(lake.table_path(RECOMMENDATIONS)).to_table()["number"].to_pylist())
+def by_manifest(lake: Lake) -> list[int]:
+    return ds.dataset(lake.table_path(RECOMMENDATIONS)).to_table()["number"].to_pylist()
 
 
-def test_a_reader_during_fifty_publications_by_rename_sees_whole_tables_of_one_version_or_is_told(lake: Lake):
+def by_name(lake: Lake) -> list[int]:
+    with duckdb.connect() as connection:
+        duckdb_views(connection, lake)
+        return [number for (number,) in connection.sql("SELECT number FROM recommendations").fetchall()]
+
+
+@pytest.mark.parametrize("read", [by_manifest, by_name])
+def test_a_reader_during_fifty_publications_sees_whole_tables_of_one_version_always(lake: Lake, read: Reader):
+    read_meanwhile(lake, lambda: read(lake))
+
+
+def test_a_reader_by_the_plain_path_during_fifty_publications_sees_the_same_or_is_told(lake: Lake):
     """Whoever lists a folder by its path, as all do, looks at the files by their paths after; in that moment the folder may be another."""
-    path = lake.table_path(RECOMMENDATIONS)
+    path = lake.path(lake.partition(RECOMMENDATIONS))
 
     def read() -> list[int] | None:
         try:
@@ -77,10 +92,9 @@ def test_a_reader_during_fifty_publications_by_rename_sees_whole_tables_of_one_v
     read_meanwhile(lake, read)
 
 
-def test_what_a_pointer_led_to_stays_for_who_reads_it_and_goes_when_nobody_can_be(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_a_manifest_led_to_stays_for_who_reads_it_and_goes_when_nobody_can_be(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
-    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
     publish(lake, 1)
     first = Path(lake.table_path(RECOMMENDATIONS))
     publish(lake, 2)
@@ -89,22 +103,21 @@ def test_what_a_pointer_led_to_stays_for_who_reads_it_and_goes_when_nobody_can_b
     monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
     publish(lake, 3)
     assert not first.exists()
-    assert len(lake.names(REPLACED)) == 1  # of the second; the first's has gone with it
+    assert not [note for note in lake.names(REPLACED) if first.name in note]  # the second's is left
     assert len(list(first.parent.iterdir())) == 2
 
 
 def test_folders_of_runs_that_were_killed_are_let_go_and_one_that_is_led_to_again_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
-    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
-    killed = Path(lake.path(lake.new_folder(RECOMMENDATIONS)))
+    killed = Path(lake.path(lake.new_version(RECOMMENDATIONS)))
     killed.mkdir(parents=True)
     publish(lake, 1)
     first, manifest = Path(lake.table_path(RECOMMENDATIONS)), lake.manifest(RECOMMENDATIONS)
     publish(lake, 2)
     lake.write_json("recommendations/run_date=2026-01-02/_manifest.json", manifest)  # somebody puts it back
     lake.write_file(f"{REPLACED}/1-torn.json", '{"fol')
-    assert len(lake.names(REPLACED)) == 3
+    assert len([name for name in lake.names(REPLACED) if name.endswith(".json")]) == 3
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
     lake.sweep()
@@ -113,8 +126,7 @@ def test_folders_of_runs_that_were_killed_are_let_go_and_one_that_is_led_to_agai
     assert lake.names(REPLACED) == []
 
 
-def test_a_manifest_that_leads_to_nothing_is_the_users_error(spark: SparkSession, tmp_path: Path):
-    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
+def test_a_manifest_that_leads_to_nothing_is_the_users_error(spark: SparkSession, lake: Lake):
     lake.write(one_list(spark, "u"), CANDIDATES)
     shutil.rmtree(lake.path("_tables"))
     for act in (lambda: lake.read(spark, CANDIDATES), lambda: Lookup(lake, CANDIDATES).rows(["user_id"])):
@@ -124,8 +136,7 @@ def test_a_manifest_that_leads_to_nothing_is_the_users_error(spark: SparkSession
             act()
 
 
-def test_by_pointer_a_damaged_model_is_made_anew(tmp_path: Path):
-    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
+def test_a_damaged_model_is_made_anew(lake: Lake, tmp_path: Path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("1234")
     for damage in ("weights", "more"):
@@ -136,18 +147,55 @@ def test_by_pointer_a_damaged_model_is_made_anew(tmp_path: Path):
             lake.read_model("retriever")
 
 
-@pytest.mark.parametrize("switches", [("rename", "pointer"), ("pointer", "rename")])
-def test_a_lake_may_change_how_tables_take_their_places(
-    spark: SparkSession, tmp_path: Path, switches: tuple[Switch, Switch]
+def test_a_table_whose_files_lie_beside_its_manifest_is_read_and_replaced(spark: SparkSession, lake: Lake):
+    """As other releases wrote it, and as anybody may."""
+    place = Path(lake.root, lake.partition(CANDIDATES))
+    one_list(spark, "u").write.parquet(str(place))
+    lake.write_json(f"{lake.partition(CANDIDATES)}/_manifest.json", {"rows": 1})
+    assert lake.read(spark, CANDIDATES).first()["user_id"] == "u"
+    lake.write(one_list(spark, "v"), CANDIDATES)
+    assert lake.read(spark, CANDIDATES).first()["user_id"] == "v"
+    assert spark.read.parquet(str(place)).first()["user_id"] == "v"
+    assert [part.place.path for part in parts(lake)] == ["candidates/run_date=2026-01-02"]
+
+
+def test_the_plain_path_has_the_files_that_the_manifest_leads_to_and_no_copy(spark: SparkSession, lake: Lake):
+    lake.write(one_list(spark, "u"), CANDIDATES)
+    led_to, plain = Path(lake.table_path(CANDIDATES)), Path(lake.root, lake.partition(CANDIDATES))
+    names = {path.name for path in led_to.iterdir()}
+    assert names == {path.name for path in plain.iterdir()} - {"_manifest.json"}
+    assert any(name.endswith(".parquet") for name in names)
+    assert all((led_to / name).samefile(plain / name) for name in names)
+
+
+def test_on_a_disk_without_hard_links_a_table_is_read_by_its_manifest_and_that_is_said(
+    spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    before, after = (Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch=switch) for switch in switches)
-    before.write(one_list(spark, "u"), CANDIDATES)
-    assert after.read(spark, CANDIDATES).first()["user_id"] == "u"
-    after.write(one_list(spark, "v"), CANDIDATES)
-    assert before.read(spark, CANDIDATES).first()["user_id"] == "v"
-    assert ("_tables" in after.table_path(CANDIDATES)) == (switches[1] == "pointer")
-    assert len(after.names(REPLACED)) >= 1
-    assert [part.place.path for part in parts(after)] == ["candidates/run_date=2026-01-02"]
+    calls = itertools.count()
+
+    def refused(self: Path, _: Path) -> None:
+        if next(calls):
+            raise OSError(errno.EPERM, "Operation not permitted")
+        self.touch()  # the first went well: none of them stays
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    lake.write(one_list(spark, "u"), CANDIDATES)
+    assert lake.read(spark, CANDIDATES).first()["user_id"] == "u"
+    assert lake.names(lake.partition(CANDIDATES)) == ["_manifest.json"]
+    assert "no hard links" in caplog.text
+
+
+def test_a_full_disk_leaves_what_was_there(spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    lake.write(one_list(spark, "u"), CANDIDATES)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "hardlink_to", full)
+    with pytest.raises(OSError, match="No space left"):
+        lake.write(one_list(spark, "v"), CANDIDATES)
+    assert lake.read(spark, CANDIDATES).first()["user_id"] == "u"
+    assert len(lake.names(f"_tables/{lake.partition(CANDIDATES)}")) == 1
 
 
 @pytest.mark.parametrize(
@@ -169,26 +217,3 @@ def test_a_manifest_that_leads_elsewhere_is_damaged(spark: SparkSession, lake: L
     assert not lake.has(CANDIDATES)
     assert outside.exists()
     assert lake.exists("models/retriever/version=1/weights")
-
-
-def test_by_pointer_a_model_is_no_version_before_its_manifest_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    lake = Lake(str(tmp_path / "lake"), datetime.date(2026, 1, 2), switch="pointer")
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "weights").write_text("1234")
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(lake, "write_json", killed)
-        with pytest.raises(KeyboardInterrupt):
-            lake.write_model("retriever", tmp_path / "model")
-    assert lake.model_dates("retriever") == []
-    content = lake.write_model("retriever", tmp_path / "model")
-    assert lake.read_model("retriever")[1] == content
-
-
-def test_no_folder_takes_its_place_by_rename_on_an_object_store():
-    with pytest.raises(UserError, match=r"lake_switch is rename, but the lake gs://bucket/lake is on an object store"):
-        Lake("gs://bucket/lake", datetime.date(2026, 1, 2), switch="rename")
-    assert Lake("gs://bucket/lake", datetime.date(2026, 1, 2)).points

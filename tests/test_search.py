@@ -155,7 +155,7 @@ def test_a_refused_query_ends_with_2(tmp_path):
 
 
 def test_user_vectors_are_needed_only_for_a_user(shown, lake):
-    lake.fs.delete_dir(lake.table_path(USER_VECTORS))
+    lake.remove(lake.partition(USER_VECTORS))
     assert len(shown("love")) == 6
     with pytest.raises(UserError, match="table user_vectors of run date 2026-01-02 is not in the lake"):
         shown("love", "u1")

@@ -122,7 +122,7 @@ def test_unknown_ids_are_told_with_those_near_them(shown):
 
 
 def test_missing_tables_are_told(shown, lake):
-    lake.fs.delete_dir(lake.table_path(INTERACTIONS))
+    lake.remove(lake.partition(INTERACTIONS))
     with pytest.raises(UserError, match=r"table interactions of run date 2026-01-02 is not in the lake"):
         shown(show.user, "u1")
     with pytest.raises(

@@ -122,15 +122,15 @@ def test_views_are_of_tables_that_are_there_with_a_column_of_dates(spark, lake, 
         ]
 
 
-def test_views_are_of_dates_by_rename_and_by_pointer(spark, tmp_path):
-    by_rename = published_lake(tmp_path)
-    by_pointer = Lake(by_rename.root, TODAY.replace(day=3), switch="pointer")
-    for only in ("rank = 1", "rank <= 2"):  # what the pointer led to before is in no view
-        by_pointer.write(by_rename.look(spark, RECOMMENDATIONS).where(only), RECOMMENDATIONS)
+def test_views_are_of_what_manifests_lead_to_and_of_files_beside_a_manifest(spark, tmp_path):
+    beside = published_lake(tmp_path)
+    led_to = Lake(beside.root, TODAY.replace(day=3))
+    for only in ("rank = 1", "rank <= 2"):  # what the manifest led to before is in no view
+        led_to.write(beside.look(spark, RECOMMENDATIONS).where(only), RECOMMENDATIONS)
     counted = "SELECT run_date, max(rank) AS longest FROM recommendations GROUP BY run_date ORDER BY run_date"
-    spark_views(spark, by_rename)
+    spark_views(spark, beside)
     connection = duckdb.connect()
-    duckdb_views(connection, by_rename)
+    duckdb_views(connection, beside)
     found = [tuple(row) for row in spark.sql(counted).collect()]
     assert [longest for date, longest in found] == [3, 3, 2]
     assert connection.sql(counted).fetchall() == found

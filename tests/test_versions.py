@@ -90,13 +90,17 @@ def test_a_second_run_of_a_date_adds_a_version_and_is_the_dates_own_from_then_on
 
 
 def test_a_write_that_dies_leaves_no_version(lake: Lake, registry: Registry, monkeypatch: pytest.MonkeyPatch):
-    """All is there, facts and files, but for the rename."""
+    """All its files are there, but for the manifest."""
     kept = make(lake, "one")
-    monkeypatch.setattr(Lake, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        make(lake, "two")
+    with monkeypatch.context() as patched:
+        patched.setattr(Lake, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            make(lake, "two")
+    assert len(lake.names("models/retriever")) == 2
     assert registry.ids() == [kept]
     assert lake.model_of_date("retriever").id == kept
+    again = make(lake, "two")
+    assert lake.read_model("retriever")[0].endswith(again)
 
 
 def test_an_unknown_version_names_the_nearest(lake: Lake, registry: Registry):

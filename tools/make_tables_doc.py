@@ -10,8 +10,8 @@ What each table of the lake holds; written from `recspark/tables/` by `python to
 the two together.
 
 Every table is a folder of plain Parquet, `<lake>/<table>/run_date=YYYY-MM-DD/`, with a `_manifest.json` beside the files
-(rows, fingerprint, schema, settings, inputs, code version). A run date appears whole, by one rename, and a second run of the date
-replaces it. With `lake_switch: pointer`, and on object stores, the manifest says in which folder the files are
+(folder, rows, fingerprint, schema, settings, inputs, code version). A run date appears whole, and a second run of the date
+replaces it in one step; who reads meanwhile, or from an object store, goes by the folder that the manifest names
 ([how a table takes its place](nights.md#how-a-table-takes-its-place)). `id` stands for the type that the raw data gave: string, any integer, or decimal(p,0). Reading all dates at
 once, `run_date` is one more column. Consumers read `recommendations`; all others are open to them, too, but are the
 stages' own.

@@ -52,7 +52,7 @@ def run(config_path: str, overrides: list[str]) -> None:
     console, failed = Console(highlight=False), 0
     deployment = configuration.load(config_path, Deployment, overrides)
     show(console, "ok", "settings", f"{config_path} is valid")
-    checkup = Checkup(deployment, Lake(deployment.lake, datetime.date.today(), switch=deployment.lake_switch))
+    checkup = Checkup(deployment, Lake(deployment.lake, datetime.date.today()))
     try:
         for name, check in CHECKS:
             mark, says = outcome(check, checkup)

@@ -1,16 +1,15 @@
 """The lake: tables and models by name. The only owner of paths, manifests and atomicity.
 
-    <root>/<table>/run_date=2026-11-24/part-….parquet     what SQL reads; appears whole, by one rename
-    <root>/<table>/run_date=2026-11-24/_manifest.json     rows, schema, settings, inputs, code version, seconds
-    <root>/_tables/<table>/run_date=2026-11-24/version=…/ by pointer: the Parquet lies here, and the manifest above names the folder
+    <root>/_tables/<table>/run_date=2026-11-24/version=…/ the Parquet of one run date, as it was written once; nothing in it changes
+    <root>/<table>/run_date=2026-11-24/_manifest.json     names that folder; rows, schema, settings, inputs, code version, seconds
+    <root>/<table>/run_date=2026-11-24/part-….parquet     on a local disk the same files, for who reads them by this path
     <root>/models/<name>/version=2026-11-24-1a2b3c4d/     a model's folder, with a manifest of the same kind; it stays (registry.py)
     <root>/_scratch/run_date=2026-11-24/<name>/           work in progress: staging, checkpoints; nobody reads it
     <root>/_scratch/replaced/                             what was published before, for those who are still reading it; goes by itself
     <root>/_locks/run_date=2026-11-24.json                which run writes the date now (lock.py)
 
-The root is a local folder or a URI that pyarrow knows (hdfs://, s3://, gs://). A table takes its place by one rename, or, where a rename
-is no single step, by one file: its manifest, the pointer to its folder (`switch`). Only local folders were run here, in both
-ways, and of the second the part without Spark on objects in memory.
+The root is a local folder or a URI that pyarrow knows (hdfs://, s3://, gs://). A table takes its place by one file, its manifest, the pointer to
+its folder; a model is there once its manifest is. Only local folders were run here, and the part without Spark on objects in memory.
 """
 
 import datetime
@@ -19,9 +18,10 @@ import re
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow.fs as pafs
 from pyspark.sql import DataFrame, SparkSession
@@ -29,15 +29,13 @@ from pyspark.sql import DataFrame, SparkSession
 from recspark import __version__
 from recspark.errors import UserError
 from recspark.lake.checks import verify_rows
-from recspark.lake.files import FOLDER, POINTED, Files, pointer
+from recspark.lake.files import FOLDER, VERSIONS, Files, pointer
 from recspark.lake.folders import MANIFEST, folder_hash, local_folder
 from recspark.lake.lock import RunLock
-from recspark.lake.registry import Registry, Version, version_id
+from recspark.lake.registry import PREFIX, Registry, Version, version_id
 from recspark.tables import Table, check
 
-__all__ = ["Lake", "Switch", "Traffic", "local_folder"]
-
-Switch = Literal["rename", "pointer"]
+__all__ = ["Lake", "Traffic", "local_folder"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,7 @@ class Traffic:
 class Lake(Files):
     """Reads and publishes the tables and models of one run date.
 
-    `facts` (settings, stage) go into the manifest of everything written; `traffic` records what was read and written. `switch` says how
-    what is written takes its place; None: by rename where the file system has that. What is read may have been written either way.
+    `facts` (settings, stage) go into the manifest of everything written; `traffic` records what was read and written.
     """
 
     run_date: datetime.date
@@ -65,15 +62,6 @@ class Lake(Files):
     stage: str = ""
     stage_began: int = 0  # what was in the traffic before the stage
     lock: RunLock | None = None  # held by whoever runs stages; nothing is published once it is another's
-    switch: Switch | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.switch == "rename" and not self.renames:
-            raise UserError(
-                f"lake_switch is rename, but the lake {self.root} is on an object store, where no rename puts a folder in its place; "
-                "leave it out, or set pointer"
-            )
 
     def begin(self, stage: str) -> None:
         """From here on, what is read and written is the stage's."""
@@ -96,12 +84,13 @@ class Lake(Files):
 
     # ---- paths
 
-    def _partition(self, name: str, run_date: datetime.date | None = None) -> str:
-        return f"{name}/run_date={run_date or self.run_date}"
+    def partition(self, table: Table, run_date: datetime.date | None = None) -> str:
+        """The folder below the root in which the manifest of a table's run date is, if the table is there."""
+        return f"{table.name}/run_date={run_date or self.run_date}"
 
     def table_path(self, table: Table, run_date: datetime.date | None = None) -> str:
         """Where the files of one run date of a table lie; where they would, if it is not there."""
-        partition = self._partition(table.name, run_date)
+        partition = self.partition(table, run_date)
         return self.path(self._folder(partition, self.manifest_in(partition)))
 
     def _folder(self, partition: str, manifest: Mapping[str, Any]) -> str:
@@ -116,7 +105,7 @@ class Lake(Files):
 
     def nights_of(self, table: Table) -> dict[datetime.date, tuple[str, dict[str, Any]]]:
         """Of each run date that the table has, oldest first: where its files lie, and its manifest."""
-        partitions = {date: self._partition(table.name, date) for date in self.run_dates(table)}
+        partitions = {date: self.partition(table, date) for date in self.run_dates(table)}
         found = {date: (partition, self.manifest_in(partition)) for date, partition in partitions.items()}
         return {date: (self.path(pointer(about) or place), about) for date, (place, about) in found.items() if about}
 
@@ -147,7 +136,7 @@ class Lake(Files):
 
     def within(self, folder: str) -> "Lake":
         """A lake of its own in a folder of this one, of the same run date."""
-        return Lake(self.path(folder), self.run_date, lock=self.lock, switch=self.switch)
+        return Lake(self.path(folder), self.run_date, lock=self.lock)
 
     def remove(self, relative: str) -> None:
         """Remove a folder under the root, if it is there."""
@@ -162,7 +151,7 @@ class Lake(Files):
 
     def has(self, table: Table, run_date: datetime.date | None = None) -> bool:
         """Whether the table of the run date is there, whole."""
-        return self.exists(f"{self._partition(table.name, run_date)}/{MANIFEST}")
+        return self.exists(f"{self.partition(table, run_date)}/{MANIFEST}")
 
     def read(self, spark: SparkSession, table: Table, run_date: datetime.date | None = None) -> DataFrame:
         """The table of the run date, checked.
@@ -170,58 +159,64 @@ class Lake(Files):
         Raises UserError if it is not there or has other columns.
         """
         manifest = self.manifest(table, run_date)
-        path = self.path(self._folder(self._partition(table.name, run_date), manifest))
+        path = self.path(self._folder(self.partition(table, run_date), manifest))
         self.traffic.append(Traffic("read", table.name, manifest["rows"], path, manifest.get("fingerprint", "")))
         return check(spark.read.parquet(path), table)
 
     def look(self, spark: SparkSession, table: Table, run_date: datetime.date | None = None) -> DataFrame:
         """As `read`, for a comparison: nothing is made from it, so it is no input."""
-        path = self.path(self._folder(self._partition(table.name, run_date), self.manifest(table, run_date)))
+        path = self.path(self._folder(self.partition(table, run_date), self.manifest(table, run_date)))
         return check(spark.read.parquet(path), table)
 
     def write(self, df: DataFrame, table: Table, **about: Any) -> DataFrame:
-        """Stage the frame, check its rows, then put it in the place of the table's run date by one rename, or let its manifest lead there.
+        """Write the frame where nobody reads, check its rows, then let the manifest of the table's run date lead there.
 
         about: goes into the manifest. Returns what was written, read back. Raises UserError if columns, nulls, the key
         or a constant column break the table's contract; nothing is published then.
         """
         began = time.time()
-        staged = self.new_folder(table)
-        check(df, table).write.partitionBy(*table.folders).parquet(self.path(staged))
-        written = df.sparkSession.read.schema(check(df, table).schema).parquet(self.path(staged))
-        rows, fingerprint = verify_rows(written, table)
-        about |= {"schema": written.schema.simpleString(), "fingerprint": fingerprint}
-        self.switch_to(staged, table, self._new_manifest(table.name, rows, began, **about))
-        path = self.table_path(table)
-        self.traffic.append(Traffic("write", table.name, rows, path, fingerprint))
-        return check(df.sparkSession.read.schema(written.schema).parquet(path), table)
+        version = self.new_version(table)
+        try:
+            check(df, table).write.partitionBy(*table.folders).parquet(self.path(version))
+            written = df.sparkSession.read.schema(check(df, table).schema).parquet(self.path(version))
+            rows, fingerprint = verify_rows(written, table)
+            about |= {"schema": written.schema.simpleString(), "fingerprint": fingerprint}
+            self.lead_to(version, table, self._new_manifest(table.name, rows, began, **about))
+        except Exception:
+            self.forget(version, table)
+            raise
+        self.traffic.append(Traffic("write", table.name, rows, self.path(self.partition(table)), fingerprint))
+        return check(written, table)
 
-    def new_folder(self, table: Table) -> str:
-        """Where the files of a table are written. By pointer they stay there, in a path where Spark and DuckDB find the run date."""
-        if not self.points:
-            return self._staging(table.name)
+    def new_version(self, table: Table) -> str:
+        """A folder below the root, not yet made, for the files of a table's run date, in a path where Spark and DuckDB find the run date."""
         self.sweep()
-        return f"{POINTED}/{self._partition(table.name)}/version={time.time():.0f}-{uuid.uuid4().hex[:8]}"
+        return f"{VERSIONS}/{self.partition(table)}/{PREFIX}{time.time():.0f}-{uuid.uuid4().hex[:8]}"
 
-    def switch_to(self, staged: str, table: Table, manifest: dict[str, Any]) -> None:
-        """Make a folder that `new_folder` gave the table's run date, in one step, in whichever way the lake has."""
-        partition = self._partition(table.name)
-        if not self.points:
+    def lead_to(self, version: str, table: Table, manifest: Mapping[str, Any]) -> None:
+        """Make a folder that `new_version` named the table's run date, in one step.
+
+        What the manifest led to before stays for some minutes for those who read it, and then goes, as does what a killed run left.
+        """
+        partition = self.partition(table)
+        manifest = {**manifest, FOLDER: version}
+        if self.renames:  # the manifest takes its place with the files beside it
+            staged = f"_scratch/run_date={self.run_date}/staging/{table.name}-{uuid.uuid4().hex}"
+            if self.local:
+                self.link_files(version, staged)
             self.write_json(f"{staged}/{MANIFEST}", manifest)
             self.publish(staged, partition)
-        elif self.renames and pointer(before := self.manifest_in(partition)) is None and before:
-            led = self._staging(table.name)  # files stand beside the manifest that was: they go in one step with it
-            self.write_json(f"{led}/{MANIFEST}", {**manifest, FOLDER: staged})
-            self.publish(led, partition)
         else:
-            self.write_json(f"{partition}/{MANIFEST}", {**manifest, FOLDER: staged})
-        # Whatever the manifest led to before, and what it never came to lead to because a run was killed.
-        for version in self.names(f"{POINTED}/{partition}"):
-            if (left := f"{POINTED}/{partition}/{version}") != staged:
+            self.write_json(f"{partition}/{MANIFEST}", manifest)
+        for other in self.names(f"{VERSIONS}/{partition}"):
+            if (left := f"{VERSIONS}/{partition}/{other}") != version:
                 self.let_go(left)
 
-    def _staging(self, name: str) -> str:
-        return f"_scratch/run_date={self.run_date}/staging/{name}-{uuid.uuid4().hex}"
+    def forget(self, version: str, table: Table) -> None:
+        """Remove what was written of a version to which the manifest was not led; on a full disk, that is room."""
+        with suppress(OSError, UserError):
+            if pointer(self.manifest_in(self.partition(table))) != version:
+                self.delete(version)
 
     def manifest(self, table: Table, run_date: datetime.date | None = None) -> dict[str, Any]:
         """The manifest of a table's run date.
@@ -234,7 +229,7 @@ class Lake(Files):
                 f"run the stage that writes it first (recspark run --to …), or give --run-date"
                 + (f"; it has {', '.join(map(str, self.run_dates(table)))}" if self.run_dates(table) else "")
             )
-        return self.get_json(f"{self._partition(table.name, run_date)}/{MANIFEST}")
+        return self.get_json(f"{self.partition(table, run_date)}/{MANIFEST}")
 
     # ---- models
 
@@ -249,23 +244,17 @@ class Lake(Files):
     def write_model(self, name: str, folder: str | Path, **about: Any) -> str:
         """Publish a local folder as a version of the model, the run date's from now on; returns its content hash.
 
-        about: goes into the manifest. Earlier versions of the run date stay.
+        about: goes into the manifest. Earlier versions of the run date stay. It is no version before its manifest is there.
         """
         began, content = time.time(), folder_hash(Path(folder))
         version = version_id(self.run_date, content)
         place = self.registry(name).place(version)
         about |= {"version": version, "content_hash": content}
-        if self.points:  # it is no version before its manifest is there
-            self.require_lock()
-            if not self.manifest_in(place) or folder_hash(self.path(place)) != content:
-                self.delete(place)  # what is left of a run that was killed, or damaged
-                self.put_folder(folder, self.path(place))
-            self.write_json(f"{place}/{MANIFEST}", self._new_manifest(name, None, began, **about))
-        else:
-            staged = self._staging(f"model-{name}")
-            self.put_folder(folder, self.path(staged))
-            self.write_json(f"{staged}/{MANIFEST}", self._new_manifest(name, None, began, **about))
-            self.publish(staged, place)
+        self.require_lock()
+        if not self.manifest_in(place) or folder_hash(self.path(place)) != content:
+            self.discard(place)  # what is left of a run that was killed, or damaged
+            self.put_folder(folder, self.path(place))
+        self.write_json(f"{place}/{MANIFEST}", self._new_manifest(name, None, began, **about))
         self.traffic.append(Traffic("write", f"models/{name}", None, self.path(place), content))
         return content
 
@@ -302,11 +291,6 @@ class Lake(Files):
         return self.model_of_date(name, run_date).manifest
 
     # ---- beneath
-
-    @property
-    def points(self) -> bool:
-        """Whether what is written takes its place by a pointer."""
-        return self.switch == "pointer" or (self.switch is None and not self.renames)
 
     def record_stage(
         self, stage: str, rows_in: dict[str, int], rows_out: dict[str, int | None], seconds: float

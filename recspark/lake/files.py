@@ -1,7 +1,10 @@
 """Files of a lake by their paths below its root, on any file system that pyarrow knows; each appears whole or not at all."""
 
+import errno
 import json
+import logging
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Mapping
@@ -17,12 +20,20 @@ import pyarrow.fs as pafs
 from recspark.errors import UserError
 from recspark.lake.folders import MANIFEST, exchange
 
-POINTED = "_tables"  # holds the folders that manifests lead to
+VERSIONS = "_tables"  # holds the folders of tables' files, to which manifests lead
 FOLDER = "folder"  # a manifest's pointer: the folder of its table, below the root
-POINTER = re.compile(POINTED + r"/\w+/run_date=\d{4}-\d\d-\d\d/version=[\w-]+")
+POINTER = re.compile(VERSIONS + r"/\w+/run_date=\d{4}-\d\d-\d\d/version=[\w-]+")
 REPLACED = "_scratch/replaced"
 LET_GO = ".json"  # ends the name of a note of a folder, among folders
+NO_LINKS = {
+    errno.EPERM,
+    errno.EXDEV,
+    errno.ENOSYS,
+    errno.EOPNOTSUPP,
+    errno.ENOTSUP,
+}  # of disks, or of a folder that is another disk's
 LISTING_SECONDS = 600  # so long may somebody be busy with listing a folder that was replaced meanwhile
+log = logging.getLogger("recspark")
 
 
 @dataclass
@@ -47,6 +58,10 @@ class Files:
     def path(self, relative: str) -> str:
         """A path under the root, as Spark wants it."""
         return f"{self.root}/{relative}"
+
+    @property
+    def local(self) -> bool:
+        return isinstance(self.fs, pafs.LocalFileSystem)
 
     @property
     def renames(self) -> bool:
@@ -97,6 +112,28 @@ class Files:
         fs.create_dir(base, recursive=True)
         pafs.copy_files(str(Path(folder).absolute()), base, destination_filesystem=fs)
 
+    def link_files(self, folder: str, to: str) -> None:
+        """Have a local folder's files in a second one too: one content with two paths, of no size of its own.
+
+        On a disk that has no hard links the second folder stays empty, and a warning says so.
+        """
+        source, target = Path(self.base, folder), Path(self.base, to)
+        target.mkdir(parents=True)
+        try:
+            for file in source.rglob("*"):
+                link = target / file.relative_to(source)
+                if file.is_file():
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.hardlink_to(file)
+        except OSError as error:
+            shutil.rmtree(target)
+            if error.errno not in NO_LINKS:
+                raise
+            target.mkdir()
+            log.warning(
+                "  no hard links on the disk of %s: its tables are read by name, or by their manifests, only", self.root
+            )
+
     def publish(self, staged: str, final: str) -> None:
         """Put a staged folder in its place by one rename; what stood there before goes some minutes later.
 
@@ -108,7 +145,7 @@ class Files:
         if not self.exists(final):
             self.fs.move(source, target)
             return
-        if isinstance(self.fs, pafs.LocalFileSystem) and exchange(source, target):
+        if self.local and exchange(source, target):
             self.set_aside(staged)
         else:
             self.set_aside(final)
@@ -168,11 +205,11 @@ def pointer(manifest: Mapping[str, Any]) -> str | None:
     if folder is None or POINTER.fullmatch(str(folder)):
         return folder
     raise UserError(
-        f"a manifest is damaged: it says that its table's files are in {folder}, and they can only be in {POINTED}/<table>/run_date=…/version=… "
+        f"a manifest is damaged: it says that its table's files are in {folder}, and they can only be in {VERSIONS}/<table>/run_date=…/version=… "
         "of the lake; put it back, or run again from the stage that writes the table"
     )
 
 
 def place_of(pointed: str) -> str:
     """Of `_tables/<table>/run_date=…/version=…`, where a manifest leads, `<table>/run_date=…`, where it stands."""
-    return pointed.removeprefix(f"{POINTED}/").rpartition("/")[0]
+    return pointed.removeprefix(f"{VERSIONS}/").rpartition("/")[0]

@@ -11,14 +11,14 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from recspark.lake.files import POINTED, Files
+from recspark.lake.files import VERSIONS, Files
 from recspark.lake.folders import MANIFEST
 from recspark.lake.promotions import history
 from recspark.lake.registry import PREFIX, Registry
 
 MODELS = "models"
 BY_DATE = ("logs", "reports", "tensorboard", "_scratch")  # what a night leaves beside its tables
-OWN = {*BY_DATE, MODELS, "_locks", "tuning", POINTED}
+OWN = {*BY_DATE, MODELS, "_locks", "tuning", VERSIONS}
 DATED = re.compile(r"run_date=(\d{4}-\d\d-\d\d)")
 UNMADE = re.compile(PREFIX + r"(\d{4}-\d\d-\d\d)-")
 LOCK = re.compile(r"run_date=(\d{4}-\d\d-\d\d)\.json")
@@ -163,7 +163,7 @@ def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
     old = [part for part in found if not keeps(part.place.date)]
     stays = tuple((part, reason) for part in old if (reason := why[part.place]))
     goes = tuple(part for part in old if not why[part.place])
-    led_to = {f"{POINTED}/{part.place.path}" for part, _ in stays}
+    led_to = {f"{VERSIONS}/{part.place.path}" for part, _ in stays}
     beside = [path for path, date in around if not kept(date) and path not in led_to]
     return Vacuum(goes, tuple(beside), stays)
 
@@ -178,7 +178,7 @@ def folders_beside(files: Files) -> list[tuple[str, datetime.date]]:
     """Folders of logs, reports, work in progress and curves, of tables to which manifests lead or led, and of models whose manifest was never
     written; with their dates."""
     places = [name for name in BY_DATE if name != "tensorboard"]
-    places += [f"{name}/{below}" for name in ("tensorboard", POINTED) for below in folders(files, name)]
+    places += [f"{name}/{below}" for name in ("tensorboard", VERSIONS) for below in folders(files, name)]
     dated = [(f"{place}/{key}", DATED.fullmatch(key)) for place in places for key in folders(files, place)]
     models = [
         Place(f"{MODELS}/{name}", key) for name in folders(files, MODELS) for key in folders(files, f"{MODELS}/{name}")

@@ -1,7 +1,7 @@
 """The versions of the lake's models: each stays as it was made, is known by its content, and has been judged on so many nights.
 
 <root>/models/<name>/version=2026-11-24-1a2b3c4d/                    a version: run date and the content hash's first eight
-<root>/models/<name>/version=2026-11-24-1a2b3c4d/_manifest.json      its facts, which appear with it, by one rename
+<root>/models/<name>/version=2026-11-24-1a2b3c4d/_manifest.json      its facts; it is a version once they are there
 <root>/models/<name>/evaluations/2026-11-24-1a2b3c4d/run_date=….json metrics of a night whose vectors it made
 <root>/models/<name>/cards/2026-11-24-1a2b3c4d.md                    its model card
 <root>/models/<name>/promotions.json                                 which is promoted, and every promotion there was

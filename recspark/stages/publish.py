@@ -14,7 +14,7 @@ from recspark.config import Settings
 from recspark.errors import HeldBack, RunFailed
 from recspark.evaluation.report import render
 from recspark.lake import Lake, Traffic
-from recspark.lake.catalog import register, require_metastore
+from recspark.lake.catalog import register
 from recspark.stages.candidates import denied_items
 from recspark.stages.guardrails import SCORED_BY, Found, Guardrails, compared, scored_by
 from recspark.stages.list_checks import list_faults
@@ -79,11 +79,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Check the candidates, or the reranked lists if configured; write recommendations and the report.
 
     Raises PublishRefused if a check fails; HeldBack if the lists are too far from the last, unless the run is forced, which the
-    manifest then says; UserError if a table is missing, or there is no metastore for publish.catalog. Metrics, comparisons, leakage, training log and rejects may
+    manifest then says; UserError if a table is missing. Metrics, comparisons, leakage, training log and rejects may
     be missing: the report then goes without.
     """
-    if config.publish.catalog:
-        require_metastore(spark, config.publish.catalog)
     vectors = list_vectors(spark, lake, config)
     users, items = vectors.users, vectors.items
     require_one_model(items, users)

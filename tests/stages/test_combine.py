@@ -148,9 +148,9 @@ def test_a_second_run_writes_the_same_and_other_inputs_are_refused(spark: SparkS
         assert all((first[key] == second[key]).all() for key in first)
     assert not list_vectors(spark, combined, settings()).repeats
 
-    place = Path(combined.table_path(COMBINED_USER_VECTORS)) / "_manifest.json"
+    place = Path(combined.root, combined.partition(COMBINED_USER_VECTORS)) / "_manifest.json"
     written = place.read_text()
-    first = Path(combined.table_path(COMBINED_ITEM_VECTORS)) / "_manifest.json"
+    first = Path(combined.root, combined.partition(COMBINED_ITEM_VECTORS)) / "_manifest.json"
     as_it_was = first.read_text()
     first.write_text(json.dumps({**json.loads(as_it_was), "choice": {"share": 0.3, "repeat": None}}))
     with pytest.raises(UserError, match="made by another release of recspark; run again from combine"):

@@ -21,7 +21,7 @@ from tests.published_world import ITEM_IDS, TODAY, YESTERDAY, deployment, metric
 def lake(tmp_path: Path) -> Lake:
     """Yesterday: u1 bce, u2 ade, u4 abc; today u1 bcd, u2 ade, u3 abc."""
     lake = published_lake(tmp_path)
-    lake.fs.delete_dir(lake.table_path(RECOMMENDATIONS))
+    lake.remove(lake.partition(RECOMMENDATIONS))
     return lake
 
 
@@ -86,11 +86,11 @@ def test_one_item_for_all_is_held_back(spark: SparkSession, lake: Lake):
 
 def test_the_first_night_and_one_without_metrics_have_nothing_to_be_far_from(spark: SparkSession, lake: Lake):
     lists = lake.read(spark, CANDIDATES)
-    lake.fs.delete_dir(lake.table_path(METRICS))
-    lake.fs.delete_dir(lake.table_path(ITEMS, YESTERDAY))
+    lake.remove(lake.partition(METRICS))
+    lake.remove(lake.partition(ITEMS, YESTERDAY))
     named = {d.name for d in compared(spark, lake, deployment(lake), lists)[1]}
     assert not named & {"quality_lost", "texts_changed"}
-    lake.fs.delete_dir(lake.table_path(RECOMMENDATIONS, YESTERDAY))
+    lake.remove(lake.partition(RECOMMENDATIONS, YESTERDAY))
     assert compared(spark, lake, deployment(lake), lists) == (None, [])
     publish.run(spark, lake, deployment(lake, "publish.report=false"))
     assert lake.manifest(RECOMMENDATIONS)["guardrails"] == {"against": None, "breached": []}
@@ -102,7 +102,7 @@ def test_scores_are_compared_with_those_of_their_kind(spark: SparkSession, lake:
         found = compared(spark, lake, tight, lake.read(spark, CANDIDATES))[1]
         return next(difference for difference in found if difference.name == "score_drift")
 
-    place = Path(lake.table_path(RECOMMENDATIONS, YESTERDAY)) / "_manifest.json"
+    place = Path(lake.root, lake.partition(RECOMMENDATIONS, YESTERDAY)) / "_manifest.json"
     manifest = json.loads(place.read_text())
     place.write_text(json.dumps({**manifest, "scored_by": "factors"}))
     assert drift().breached

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.stages import publish
 from recspark.stages.list_checks import list_faults
@@ -38,7 +37,7 @@ def rows(spark: SparkSession, lake: Lake, table: Table = RECOMMENDATIONS, date=N
 
 
 def test_lists_are_published_as_they_are_with_the_models_hash(spark, lake):
-    lake.fs.delete_dir(lake.table_path(RECOMMENDATIONS))
+    lake.remove(lake.partition(RECOMMENDATIONS))
     publish.run(spark, lake, deployment(lake, "publish.report=false"))
     assert [(u, r, i, m) for u, r, i, _, m, *_ in rows(spark, lake)] == sorted(
         (u, r, i, "model") for u, r, i, _ in list_rows(LISTS)
@@ -56,15 +55,6 @@ def test_reranked_lists_are_published_with_both_scores_and_checked_by_the_retrie
     write(lake, RERANKED, [(*row[:4], row[4] + 0.5, row[5]) for row in found])  # of vectors that are no more
     with pytest.raises(PublishRefused, match="the score is not the product of the two vectors: 9 rows"):
         publish.run(spark, lake, settings)
-
-
-def test_a_catalog_that_would_end_with_the_session_is_refused_before_anything_is_published(spark, lake):
-    lake.fs.delete_dir(lake.table_path(RECOMMENDATIONS))
-    with pytest.raises(
-        UserError, match=r"publish.catalog is recspark, but the session's catalog is in memory .*jobs/sql"
-    ):
-        publish.run(spark, lake, deployment(lake, "publish.catalog=recspark"))
-    assert not lake.has(RECOMMENDATIONS)
 
 
 def test_refused_lists_leave_what_was_published(spark, lake):
@@ -218,7 +208,7 @@ def test_report_is_written_and_escapes_what_stands_in_titles(spark, lake):
 
 def test_report_does_without_metrics_training_and_rejects(spark, lake):
     for table in (METRICS, TRAINING_LOG, REJECTS):
-        lake.fs.delete_dir(lake.table_path(table))
+        lake.remove(lake.partition(table))
     publish.run(spark, lake, deployment(lake))
     text = Path(lake.path("reports/run_date=2026-01-02/report.html")).read_text(encoding="utf-8")
     assert "the stage evaluate did not run" in text

@@ -162,7 +162,7 @@ def test_items_without_a_vector_are_the_users_error(lake):
 
 @pytest.mark.parametrize("table", [ITEMS, TEXT_VECTORS], ids=lambda table: table.name)
 def test_a_lake_without_its_tables_is_the_users_error(spark, lake, table):
-    lake.fs.delete_dir(lake.table_path(table))
+    lake.remove(lake.partition(table))
     with pytest.raises(UserError, match=f"table {table.name} of run date 2026-01-02 is not in the lake"):
         run(spark, lake, [{"query_id": 1, "query": "love"}])
 
