@@ -10,6 +10,7 @@ from rich.tree import Tree
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.lake.nights import Input, Part, Place, dates, locked_dates, part_at, parts, plan, remove
+from recspark.lake.places import VERSIONS
 from recspark.lookup import lake_of
 from recspark.show import grid
 from recspark.stages.versions import RETRIEVER_VERSION
@@ -139,10 +140,11 @@ def vacuum(
         remove(lake, planned)
     did = "removed" if delete else "would remove"
     gone, count = sorted({part.place.date for part in planned.goes}), len(planned.goes)
+    beside = set(planned.beside) - {f"{VERSIONS}/{part.place.path}" for part in planned.goes}
     what = "1 table or model" if count == 1 else f"{count} tables and models"
     of = "1 date" if len(gone) == 1 else f"{len(gone)} dates"
     span = f", {' to '.join(str(d) for d in sorted({gone[0], gone[-1]}))}" if gone else ""
-    console.print(Text(f"{did} {what} of {of}{span}, and {len(planned.beside)} folders beside", "bold"))
+    console.print(Text(f"{did} {what} of {of}{span}, and {len(beside)} folders beside", "bold"))
     for part, why in planned.stays:
         console.print(Text.assemble(f"  {part.place.path} stays ", (f"for {why}", "dim")))
     if not delete and (planned.goes or planned.beside):

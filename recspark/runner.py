@@ -13,7 +13,7 @@ from recspark import session
 from recspark.errors import UserError
 from recspark.exits import guard
 from recspark.lake import Lake
-from recspark.lake.catalog import register, require_metastore
+from recspark.lake.catalog import require_metastore, teller
 from recspark.lake.lock import RunLock
 from recspark.pipeline import STAGES, TRAINING, Deployment, stage_name
 from recspark.stages.publish import FORCED
@@ -79,6 +79,7 @@ def run_stages(lake: Lake, deployment: Deployment, request: Request, names: Sequ
     try:
         if deployment.publish.catalog:
             require_metastore(spark, deployment.publish.catalog)
+            lake.tell = teller(spark, lake, deployment.publish.catalog)
         for position, name in enumerate(names, 1):
             run_stage(spark, lake, deployment, name, f"{position}/{len(names)}")
     finally:
@@ -131,11 +132,6 @@ def run_stage(spark, lake: Lake, deployment: Deployment, name: str, position: st
     log.info("[%s] %s: reads %s", position, name, reads, extra={"stage": name, "event": "start"})
     lake.begin(name)
     stage.run(spark, lake, deployment)
-    if (
-        deployment.publish.catalog
-    ):  # what manifests led to before goes some minutes from now, whether or not lists are published
-        made = [t.name for t in lake.traffic[before:] if t.action == "write"]
-        register(spark, lake, deployment.publish.catalog, made)
     spark.catalog.clearCache()
     seconds = time.time() - began
     traffic = lake.traffic[before:]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import SparkSession
 
 from recspark.lake import Lake
-from recspark.lake.files import VERSIONS
+from recspark.lake.places import VERSIONS
 from recspark.tables import TABLES
 
 if TYPE_CHECKING:

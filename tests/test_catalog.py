@@ -15,8 +15,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recspark import runner, session
-from recspark.errors import UserError
-from recspark.lake import Lake
+from recspark.errors import RunFailed, UserError
+from recspark.lake import Lake, catalog
 from recspark.stages import preprocess
 from recspark.tables import RECOMMENDATIONS, TABLES
 from tests.nightly import REPOSITORY, sample_movielens, small_night, write_config
@@ -207,3 +207,14 @@ def test_a_catalog_that_would_end_with_the_session_is_refused_before_anything_is
     ):
         runner.run(request, ["preprocess"])
     assert lake.run_dates(TABLES["items"]) == []
+
+
+def test_a_metastore_that_does_not_answer_does_not_end_the_night(
+    spark: SparkSession, lake: Lake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def away(*_: object) -> None:
+        raise RunFailed("the catalog could not be brought up to date: nobody is there")
+
+    monkeypatch.setattr(catalog, "register_tables", away)
+    assert not catalog.teller(spark, lake, "recspark")(RECOMMENDATIONS)
+    assert "nobody is there" in caplog.text

@@ -10,9 +10,9 @@ from pyspark.sql import SparkSession
 from recspark.errors import UserError
 from recspark.lake import Lake, local_folder
 from recspark.lake.checks import row_hash
-from recspark.lake.files import LISTING_SECONDS, REPLACED
 from recspark.lake.folders import COPY_SECONDS, exchange, folder_hash, sweep_copies
 from recspark.lake.lock import RunLock
+from recspark.lake.places import LISTING_SECONDS, REPLACED
 from recspark.tables import CANDIDATES, TRAINING_LOG, USER_VECTORS
 
 SCHEMA = "user_id string, rank int, item_id string, score float"
@@ -201,21 +201,6 @@ def test_a_folder_stays_for_who_is_listing_it_and_goes_when_nobody_can_be(lake: 
     monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
     publish("third", "2026-01-03")  # a new date, which replaces nothing
     assert not lake.names(REPLACED)
-
-
-@pytest.mark.parametrize("swaps", [True, False])
-def test_a_system_without_a_swap_sets_aside_what_was_there_likewise(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch, swaps: bool
-):
-    if not swaps:
-        monkeypatch.setattr("recspark.lake.files.exchange", lambda one, other: False)
-    for name in ("first", "second"):
-        (staged := Path(lake.path(f"_scratch/{name}"))).mkdir(parents=True)
-        (staged / name).touch()
-        lake.publish(f"_scratch/{name}", "recommendations/run_date=2026-01-02")
-    assert lake.names("recommendations/run_date=2026-01-02") == ["second"]
-    (replaced,) = lake.names(REPLACED)
-    assert lake.names(f"{REPLACED}/{replaced}") == ["first"]
 
 
 def test_stage_records_come_back_by_stage(lake: Lake):

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from recspark.lake import Lake
-from recspark.lake.files import LISTING_SECONDS, REPLACED
 from recspark.lake.lock import RunLock
 from recspark.lake.nights import parts, plan, remove
+from recspark.lake.places import LISTING_SECONDS, REPLACED
 from recspark.tables import RECOMMENDATIONS
 
 FIRST, SECOND = datetime.date(2026, 1, 2), datetime.date(2026, 1, 3)
@@ -43,7 +43,7 @@ def lake_of(store: pafs.FileSystem, date: datetime.date) -> Lake:
 
 
 def publish(lake: Lake, number: int) -> None:
-    folder = lake.new_version(RECOMMENDATIONS)
+    folder = lake.new_version(lake.partition(RECOMMENDATIONS))
     lake.fs.create_dir(f"{lake.base}/{folder}", recursive=True)
     pq.write_table(pa.table({"number": [number]}), f"{lake.base}/{folder}/part-0.parquet", filesystem=lake.fs)
     facts = {"rows": 1, "written_at": str(number), "run_date": str(lake.run_date)}
@@ -70,6 +70,15 @@ def test_a_date_takes_the_place_of_what_was_there_under_the_lock(store, monkeypa
     assert len(lake.names(f"_tables/recommendations/run_date={FIRST}")) == 2
     assert len(lake.names(REPLACED)) == 1
     assert lake.run_dates(RECOMMENDATIONS) == [FIRST]
+
+
+def test_files_beside_a_manifest_go_when_the_date_is_written_anew(store):
+    lake = lake_of(store, FIRST)
+    lake.write_file(f"recommendations/run_date={FIRST}/part-old.parquet", "rows")
+    lake.write_json(f"recommendations/run_date={FIRST}/_manifest.json", {"rows": 1})
+    publish(lake, 2)
+    assert lake.names(f"recommendations/run_date={FIRST}") == ["_manifest.json"]
+    assert found(lake) == [2]
 
 
 def test_old_nights_go_with_what_their_manifests_lead_to(store):

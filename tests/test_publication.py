@@ -3,6 +3,8 @@
 import errno
 import itertools
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +19,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.lake.files import LISTING_SECONDS, REPLACED
 from recspark.lake.nights import parts, plan, remove
+from recspark.lake.places import LISTING_SECONDS, REPLACED
 from recspark.lookup import Lookup
 from recspark.sql import duckdb_views, spark_views
-from recspark.tables import CANDIDATES, RECOMMENDATIONS
+from recspark.tables import CANDIDATES, RECOMMENDATIONS, Table
 
 
 def one_list(spark: SparkSession, user: str) -> DataFrame:
@@ -36,7 +38,7 @@ Reader = Callable[[Lake], list[int]]
 
 def publish(lake: Lake, number: int) -> None:
     """Lists of a run date, all of whose rows hold the number."""
-    version = lake.new_version(RECOMMENDATIONS)
+    version = lake.new_version(lake.partition(RECOMMENDATIONS))
     Path(lake.path(version)).mkdir(parents=True)
     for part in range(FILES):
         rows = pa.table({"number": [number] * ROWS})
@@ -71,7 +73,20 @@ def by_name(lake: Lake) -> list[int]:
         return [number for (number,) in connection.sql("SELECT number FROM recommendations").fetchall()]
 
 
-@pytest.mark.parametrize("read", [by_manifest, by_name])
+def by_lookup(lake: Lake) -> list[int]:
+    return [row["number"] for row in Lookup(lake, RECOMMENDATIONS).rows(["number"])]
+
+
+@pytest.fixture(params=[True, False], ids=["exchange", "no exchange"])
+def exchanges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the disk can exchange two folders in one step; NFS and macOS cannot."""
+    if not request.param:
+        monkeypatch.setattr("recspark.lake.places.exchange", lambda one, other: False)
+    return request.param
+
+
+@pytest.mark.usefixtures("exchanges")
+@pytest.mark.parametrize("read", [by_manifest, by_name, by_lookup])
 def test_a_reader_during_fifty_publications_sees_whole_tables_of_one_version_always(lake: Lake, read: Reader):
     read_meanwhile(lake, lambda: read(lake))
 
@@ -92,6 +107,68 @@ def test_a_reader_by_the_plain_path_during_fifty_publications_sees_the_same_or_i
     read_meanwhile(lake, read)
 
 
+def test_without_an_exchange_the_plain_path_has_the_new_files_too(lake: Lake, exchanges: bool):
+    for number in (1, 2):
+        publish(lake, number)
+    plain = Path(lake.root, lake.partition(RECOMMENDATIONS))
+    assert {path.name.split("-")[1] for path in plain.glob("*.parquet")} == {"2"}
+    assert all(path.stat().st_nlink == 2 for path in plain.glob("*.parquet"))
+    assert not lake.names("_scratch/run_date=2026-01-02/staging")
+    aside = [name for name in lake.names(REPLACED) if not name.endswith(".json")]
+    assert len(aside) == exchanges
+
+
+# Publishes a second time and is killed before or after the first call of a method.
+KILLED = """
+import datetime, os, sys
+from recspark.lake import Lake
+from tests.test_publication import publish
+root, name, moment = sys.argv[1:]
+whole = getattr(Lake, name)
+def killed(*given):
+    if moment == "after":
+        whole(*given)
+    os._exit(9)
+setattr(Lake, name, killed)
+publish(Lake(root, datetime.date(2026, 1, 2)), 2)
+"""
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("step", ["link_files", "write_json", "publish", "set_aside", "let_go"])
+def test_a_kill_at_any_step_leaves_one_version_whole_and_in_the_end_nothing_else(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, step: str, moment: str
+):
+    publish(lake, 1)
+    assert subprocess.run([sys.executable, "-c", KILLED, lake.root, step, moment], check=False).returncode == 9
+    assert by_manifest(lake) in ([1] * FILES * ROWS, [2] * FILES * ROWS)
+    publish(lake, 3)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
+    lake.sweep()
+    assert by_manifest(lake) == [3] * FILES * ROWS
+    files = [path for path in Path(lake.root).rglob("*") if path.is_file()]
+    parts_twice = [f"part-3-{part}.parquet" for part in range(FILES)] * 2
+    assert sorted(path.name for path in files) == sorted([*parts_twice, "_manifest.json"])
+
+
+def test_what_was_there_before_stays_until_all_are_told(lake: Lake):
+    told: list[str] = []
+
+    def tell(table: Table) -> bool:
+        assert by_manifest(lake) == [2] * FILES * ROWS
+        told.append(table.name)
+        return len(told) > 1
+
+    publish(lake, 1)
+    first = Path(lake.table_path(RECOMMENDATIONS)).name
+    lake.tell = tell
+    for notes in (0, 1):
+        publish(lake, 2)
+        assert len([note for note in lake.names(REPLACED) if first in note]) == notes
+    assert told == ["recommendations"] * 2
+
+
 def test_what_a_manifest_led_to_stays_for_who_reads_it_and_goes_when_nobody_can_be(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
@@ -110,13 +187,14 @@ def test_what_a_manifest_led_to_stays_for_who_reads_it_and_goes_when_nobody_can_
 def test_folders_of_runs_that_were_killed_are_let_go_and_one_that_is_led_to_again_stays(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
-    killed = Path(lake.path(lake.new_version(RECOMMENDATIONS)))
+    killed = Path(lake.path(lake.new_version(lake.partition(RECOMMENDATIONS))))
     killed.mkdir(parents=True)
     publish(lake, 1)
     first, manifest = Path(lake.table_path(RECOMMENDATIONS)), lake.manifest(RECOMMENDATIONS)
     publish(lake, 2)
     lake.write_json("recommendations/run_date=2026-01-02/_manifest.json", manifest)  # somebody puts it back
     lake.write_file(f"{REPLACED}/1-torn.json", '{"fol')
+    lake.write_file(f"{REPLACED}/1-half.json.0a1b.tmp", "")
     assert len([name for name in lake.names(REPLACED) if name.endswith(".json")]) == 3
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + LISTING_SECONDS + 2)
@@ -139,7 +217,7 @@ def test_a_manifest_that_leads_to_nothing_is_the_users_error(spark: SparkSession
 def test_a_damaged_model_is_made_anew(lake: Lake, tmp_path: Path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("1234")
-    for damage in ("weights", "more"):
+    for damage in ("weights", "more", "_manifest.json"):
         content = lake.write_model("retriever", tmp_path / "model")
         assert lake.read_model("retriever")[1] == content
         Path(lake.model_of_date("retriever").path, damage).write_text("1235")

@@ -16,9 +16,7 @@ import datetime
 import json
 import re
 import time
-import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +27,10 @@ from pyspark.sql import DataFrame, SparkSession
 from recspark import __version__
 from recspark.errors import UserError
 from recspark.lake.checks import verify_rows
-from recspark.lake.files import FOLDER, VERSIONS, Files, pointer
 from recspark.lake.folders import MANIFEST, folder_hash, local_folder
 from recspark.lake.lock import RunLock
-from recspark.lake.registry import PREFIX, Registry, Version, version_id
+from recspark.lake.places import Places, pointer
+from recspark.lake.registry import Registry, Version, version_id
 from recspark.tables import Table, check
 
 __all__ = ["Lake", "Traffic", "local_folder"]
@@ -50,10 +48,11 @@ class Traffic:
 
 
 @dataclass
-class Lake(Files):
+class Lake(Places):
     """Reads and publishes the tables and models of one run date.
 
-    `facts` (settings, stage) go into the manifest of everything written; `traffic` records what was read and written.
+    `facts` (settings, stage) go into the manifest of everything written; `traffic` records what was read and written. `tell` is told of each
+    table that has taken its place, and says whether what was there before may go.
     """
 
     run_date: datetime.date
@@ -62,6 +61,7 @@ class Lake(Files):
     stage: str = ""
     stage_began: int = 0  # what was in the traffic before the stage
     lock: RunLock | None = None  # held by whoever runs stages; nothing is published once it is another's
+    tell: Callable[[Table], bool] | None = None
 
     def begin(self, stage: str) -> None:
         """From here on, what is read and written is the stage's."""
@@ -72,10 +72,10 @@ class Lake(Files):
         if self.lock is not None:
             self.lock.require_mine()
 
-    def publish(self, staged: str, final: str) -> None:
-        """As of files; RunFailed if another run writes the run date by now."""
+    def publish(self, staged: str, final: str) -> bool:
+        """As of places; RunFailed if another run writes the run date by now."""
         self.require_lock()
-        super().publish(staged, final)
+        return super().publish(staged, final)
 
     def write_file(self, relative: str, text: str) -> str:
         """As of files; RunFailed if another run writes the run date by now."""
@@ -175,7 +175,7 @@ class Lake(Files):
         or a constant column break the table's contract; nothing is published then.
         """
         began = time.time()
-        version = self.new_version(table)
+        version = self.new_version(self.partition(table))
         try:
             check(df, table).write.partitionBy(*table.folders).parquet(self.path(version))
             written = df.sparkSession.read.schema(check(df, table).schema).parquet(self.path(version))
@@ -183,53 +183,35 @@ class Lake(Files):
             about |= {"schema": written.schema.simpleString(), "fingerprint": fingerprint}
             self.lead_to(version, table, self._new_manifest(table.name, rows, began, **about))
         except Exception:
-            self.forget(version, table)
+            self.forget(self.partition(table), version)
             raise
         self.traffic.append(Traffic("write", table.name, rows, self.path(self.partition(table)), fingerprint))
         return check(written, table)
-
-    def new_version(self, table: Table) -> str:
-        """A folder below the root, not yet made, for the files of a table's run date, in a path where Spark and DuckDB find the run date."""
-        self.sweep()
-        return f"{VERSIONS}/{self.partition(table)}/{PREFIX}{time.time():.0f}-{uuid.uuid4().hex[:8]}"
 
     def lead_to(self, version: str, table: Table, manifest: Mapping[str, Any]) -> None:
         """Make a folder that `new_version` named the table's run date, in one step.
 
         What the manifest led to before stays for some minutes for those who read it, and then goes, as does what a killed run left.
         """
+        self.require_lock()
         partition = self.partition(table)
-        manifest = {**manifest, FOLDER: version}
-        if self.renames:  # the manifest takes its place with the files beside it
-            staged = f"_scratch/run_date={self.run_date}/staging/{table.name}-{uuid.uuid4().hex}"
-            if self.local:
-                self.link_files(version, staged)
-            self.write_json(f"{staged}/{MANIFEST}", manifest)
-            self.publish(staged, partition)
-        else:
-            self.write_json(f"{partition}/{MANIFEST}", manifest)
-        for other in self.names(f"{VERSIONS}/{partition}"):
-            if (left := f"{VERSIONS}/{partition}/{other}") != version:
-                self.let_go(left)
-
-    def forget(self, version: str, table: Table) -> None:
-        """Remove what was written of a version to which the manifest was not led; on a full disk, that is room."""
-        with suppress(OSError, UserError):
-            if pointer(self.manifest_in(self.partition(table))) != version:
-                self.delete(version)
+        self.lead(partition, version, manifest, f"_scratch/run_date={self.run_date}/staging/{table.name}")
+        if self.tell is None or self.tell(table):
+            self.let_others_go(partition, version)
 
     def manifest(self, table: Table, run_date: datetime.date | None = None) -> dict[str, Any]:
         """The manifest of a table's run date.
 
         Raises UserError if it is not there.
         """
-        if not self.has(table, run_date):
+        manifest = self.manifest_in(self.partition(table, run_date))
+        if not manifest:
             raise UserError(
                 f"table {table.name} of run date {run_date or self.run_date} is not in the lake {self.root}; "
                 f"run the stage that writes it first (recspark run --to …), or give --run-date"
                 + (f"; it has {', '.join(map(str, self.run_dates(table)))}" if self.run_dates(table) else "")
             )
-        return self.get_json(f"{self.partition(table, run_date)}/{MANIFEST}")
+        return manifest
 
     # ---- models
 
@@ -251,12 +233,19 @@ class Lake(Files):
         place = self.registry(name).place(version)
         about |= {"version": version, "content_hash": content}
         self.require_lock()
-        if not self.manifest_in(place) or folder_hash(self.path(place)) != content:
+        if not self.is_whole(place, content):
             self.discard(place)  # what is left of a run that was killed, or damaged
             self.put_folder(folder, self.path(place))
         self.write_json(f"{place}/{MANIFEST}", self._new_manifest(name, None, began, **about))
         self.traffic.append(Traffic("write", f"models/{name}", None, self.path(place), content))
         return content
+
+    def is_whole(self, place: str, content: str) -> bool:
+        """Whether a model stands there with its manifest and this content."""
+        try:
+            return bool(self.manifest_in(place)) and folder_hash(self.path(place)) == content
+        except UserError:  # the manifest is damaged
+            return False
 
     def read_model(self, name: str, run_date: datetime.date | None = None) -> tuple[str, str]:
         """(path, content hash) of a run date's model; `local_folder` brings the path to this machine.

@@ -3,7 +3,7 @@
 import datetime
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Sequence
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
@@ -28,23 +28,47 @@ def require_metastore(spark: SparkSession, database: str) -> None:
         )
 
 
-def register(spark: SparkSession, lake: Lake, database: str, names: Collection[str] = TABLES) -> list[str]:
-    """Make every table of these that is not laid out for ranks an external table of the database, with all its run dates; returns their
-    names. Dates that have gone go there, too. The catalog has the names alone: dropping a table there leaves the lake as it is.
+def teller(spark: SparkSession, lake: Lake, database: str) -> Callable[[Table], bool]:
+    """What tells the catalog of a table that has just taken its place, before what was there goes (`Lake.tell`).
+
+    Whether it could: where the metastore does not answer the night goes on, the catalog's readers have the table before, and `register` tells all.
+    """
+
+    def tell(table: Table) -> bool:
+        try:
+            register_tables(spark, lake, database, [table])
+        except RunFailed as error:
+            log.warning("  %s", error)
+            return False
+        return True
+
+    return tell
+
+
+def register(spark: SparkSession, lake: Lake, database: str) -> list[str]:
+    """Make every table that is not laid out for ranks an external table of the database, with all its run dates; returns their names.
+
+    Dates that have gone go there, too. The catalog has the names alone: dropping a table there leaves the lake as it is.
 
     Raises RunFailed if the metastore does not answer; the lake has all its tables then.
     """
-    tables = [table for name, table in TABLES.items() if name in names and not table.folders and lake.has(table)]
+    names = register_tables(spark, lake, database, [table for table in TABLES.values() if lake.has(table)])
+    log.info("  in the catalog as %s: %s", database, ", ".join(names))
+    return names
+
+
+def register_tables(spark: SparkSession, lake: Lake, database: str, tables: Sequence[Table]) -> list[str]:
+    """As `register`, of tables that are in the lake."""
+    tables = [table for table in tables if not table.folders]
     try:
         spark.sql(f"CREATE DATABASE IF NOT EXISTS `{database}`")
         for table in tables:
             put(spark, lake, database, table)
     except (PySparkException, Py4JJavaError) as error:
         raise RunFailed(
-            f"the tables of {lake.run_date} are in the lake, but the catalog {database} could not be brought up to date: "
-            f"{str(error).strip().splitlines()[0]}; run the stage again when the metastore is there"
+            f"{', '.join(table.name for table in tables)} of {lake.run_date} are in the lake, but the catalog {database} could not be brought up to "
+            f"date: {str(error).strip().splitlines()[0]}; publish tells it of all, when the metastore is there"
         ) from error
-    log.info("  in the catalog as %s: %s", database, ", ".join(table.name for table in tables))
     return [table.name for table in tables]
 
 
@@ -74,7 +98,7 @@ def put(spark: SparkSession, lake: Lake, database: str, table: Table) -> None:
     if new := [f"{partition(date)} {place}" for date, (place, _) in nights.items() if date not in has]:
         spark.sql(f"ALTER TABLE {name} ADD IF NOT EXISTS {' '.join(new)}")
     for date, (place, manifest) in nights.items():
-        if date in has and manifest["written_at"] >= told:
+        if date in has and manifest.get("written_at", told) >= told:
             spark.sql(f"ALTER TABLE {name} {partition(date)} SET {place}")
     margin = (now - datetime.timedelta(days=1)).isoformat()
     spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ({literal(TOLD)} = {literal(margin)})")

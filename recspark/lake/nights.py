@@ -11,8 +11,9 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from recspark.lake.files import VERSIONS, Files
+from recspark.lake.files import Files
 from recspark.lake.folders import MANIFEST
+from recspark.lake.places import VERSIONS, Places
 from recspark.lake.promotions import history
 from recspark.lake.registry import PREFIX, Registry
 
@@ -82,8 +83,8 @@ def key_in(name: str, path: str) -> str:
 
 def part_at(files: Files, place: Place) -> Part | None:
     """The part, if it is there and whole."""
-    manifest = f"{place.path}/{MANIFEST}"
-    return Part(place, files.get_json(manifest)) if files.exists(manifest) else None
+    manifest = files.manifest_in(place.path)
+    return Part(place, manifest) if manifest else None
 
 
 def folders(files: Files, relative: str) -> list[str]:
@@ -120,7 +121,7 @@ def dates(found: Iterable[Part]) -> list[datetime.date]:
 
 @dataclass(frozen=True)
 class Vacuum:
-    """What goes; what of the dates that go stays, with why; and beside, the folders of logs, reports and work that go."""
+    """What goes; what of the dates that go stays, with why; and beside, the folders of logs, reports, work and tables' files that go."""
 
     goes: tuple[Part, ...]
     beside: tuple[str, ...]
@@ -187,15 +188,16 @@ def folders_beside(files: Files) -> list[tuple[str, datetime.date]]:
     return [(path, datetime.date.fromisoformat(match[1])) for path, match in dated if match]
 
 
-def remove(files: Files, planned: Vacuum) -> None:
+def remove(files: Places, planned: Vacuum) -> None:
     """Carry it out. All goes from where it is read, a rename each, and only then is deleted: whoever had begun to list it may be done. On object
     stores the manifests go first, without which nothing is a table or a version."""
     paths = [path for path in (*(part.place.path for part in planned.goes), *planned.beside) if files.exists(path)]
     for aside in [withdrawn(files, path) for path in paths]:
         files.delete(aside)
+    files.sweep()
 
 
-def withdrawn(files: Files, path: str) -> str:
+def withdrawn(files: Places, path: str) -> str:
     """Take a folder from where it is read; returns where it is now."""
     if files.renames:
         return files.set_aside(path)

@@ -74,11 +74,12 @@ class Registry:
     def version(self, version: str) -> Version:
         """Raises UserError, with the nearest there is, if it is not there."""
         place = self.place(version)
-        if not self.files.exists(f"{place}/{MANIFEST}"):
+        manifest = self.files.manifest_in(place)
+        if not manifest:
             near = difflib.get_close_matches(version, self.ids(), n=1, cutoff=0.0)
             hint = f"nearest to it is {near[0]}" if near else "it has none"
             raise UserError(f"model {self.name} has no version {version} in the lake {self.files.root}; {hint}")
-        return Version(version, self.files.path(place), self.files.get_json(f"{place}/{MANIFEST}"))
+        return Version(version, self.files.path(place), manifest)
 
     def of_date(self, run_date: datetime.date) -> Version | None:
         """The newest version of a run date, if it has any."""

@@ -68,7 +68,8 @@ class PublishConfig(Settings):
     )
     report: bool = Field(True, description="write reports/run_date=…/report.html into the lake")
     catalog: DatabaseName | None = Field(
-        None, description="register the lake's tables under this database of Spark's catalog; none: nowhere"
+        None,
+        description="register the tables, as they are written, under this database of Spark's catalog; none: nowhere",
     )
     example_users: int = Field(
         3, ge=0, le=20, description="users whose lists stand in the report, drawn by a hash of the id"
