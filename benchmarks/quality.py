@@ -38,7 +38,7 @@ Written by `make quality` (`benchmarks/quality.py`); the same figures stand in [
 with the data sets that no package brings (amazon-office, ml-latest-small, wikipedia-movies); MovieLens-100K comes from its package,
 and its splits are made by `benchmarks/splits.py`. Ours are means over seeds, with the standard deviation where there are several. The seed
 moves the start of every solve and every draw; the split is always the same. Settings are defaults, or chosen by the stages on
-what is held out of train; the rows of a table are judged once. Bold: above every published row.
+what is held out of train. Where a table was judged more than once, or its seeds at several states of the code, the line under its title says so, and ± is then not of seeds alone. Bold: above every published row.
 """
 
 

@@ -21,7 +21,8 @@ INTRODUCTION = """# Speed, beside what one would otherwise use
 
 Written by `make bench` (`benchmarks/`), which anybody can run; `make bench ARGS=--quick` sees in some minutes that they run and agree. Both sides of a line
 do the same work on the same machine in one run, by turns; medians, in brackets the least and the most. The ratio is the peer's over ours: the larger,
-the better for us. Where a goal is not reached, it says so. These are small machines, and noisy: compare ratios, not seconds.
+the better for us. Where a goal is not reached, it says so; what is not here
+has not been run whole, and each section says of which state it is. These are small machines, and noisy: compare ratios, not seconds.
 """
 
 
@@ -42,7 +43,8 @@ def section(title: str, command: str, result: dict[str, Any]) -> str:
     head = "| what | ours | peer | ratio | goal | reached | peak MiB, ours and peer |\n|---|---|---|---|---|---|---|\n"
     rows = "".join(row(line) for line in result["lines"])
     left_out = "".join(f"\nLeft out: {what}.\n" for what in result.get("left_out", ()))
-    return f"## {title}\n\n`{command}`; {result['machine']}.{rate}\n\n{head}{rows}{left_out}"
+    of = f", at commit {result['commit'][:7]}" if "commit" in result else ""
+    return f"## {title}\n\n`{command}`{of}; {result['machine']}.{rate}\n\n{head}{rows}{left_out}"
 
 
 def row(line: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """A deployment's YAML, plus overrides, becomes frozen, typed settings; every mistake is reported at once with its path.
 
-Each part of recspark keeps its own `Settings` class beside the code that uses it; `recspark.stages.Deployment` puts them
+Each part of recspark keeps its own `Settings` class beside the code that uses it; `recspark.pipeline.Deployment` puts them
 together. Settings can be made from Python just as well: `CandidatesConfig(top_k=20)`.
 """
 

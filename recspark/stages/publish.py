@@ -139,7 +139,7 @@ def held_back(lake: Lake, against: str | None, breached: list[Found]) -> HeldBac
     ]
     lines += [f"  {difference}" for difference in breached]
     lines.append(
-        "  look at the report and at what came in; if it is as it should be: recspark run --from publish --force, "
+        f"  look at the report and at what came in; if it is as it should be: recspark run --config … --run-date {lake.run_date} --from publish --force, "
         "or widen the bounds in publish.guardrails"
     )
     return HeldBack("\n".join(lines))

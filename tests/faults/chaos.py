@@ -206,7 +206,7 @@ def main() -> int:
             "end. A small night is hit by a fault at a random moment; it must end by itself not more than "
             f"{BOUND} seconds after an undisturbed one would have ({world.seconds:.0f} seconds, {given.at_once} at a time), and the same command again must end with the tables of a night that nothing disturbed. A fault that came where it "
             "could do no harm leaves exit code 0: Spark starts another Python worker by itself, and a file that was read already is not read again. "
-            f"A driver that was killed outright has exit code -9. Here {good} of {len(outcomes)} ended so.\n\n{table(outcomes)}"
+            f"A driver that was killed outright has exit code -9, one told to end -15. Here {good} of {len(outcomes)} ended so.\n\n{table(outcomes)}"
         )
     return 0 if good == len(outcomes) else 1
 
