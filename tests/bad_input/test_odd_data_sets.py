@@ -42,6 +42,8 @@ from tests import ring_world
 from tests.preprocess_world import RUN_DATE, World, six_items, twenty_events
 from tests.vector_world import new_lake, settings, write_world
 
+pytestmark = pytest.mark.slow  # all of them together; begun early
+
 Rows = list[dict[str, Any]]
 
 

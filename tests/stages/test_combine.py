@@ -36,6 +36,8 @@ from recspark.tables import (
 )
 from tests import ring_world
 
+pytestmark = pytest.mark.slow  # all of them together; begun early
+
 FACTORS = "item_id bigint, vector array<float>, interactions bigint, exposure float"
 
 

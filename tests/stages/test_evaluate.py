@@ -17,6 +17,8 @@ from recspark.tables import CANDIDATES, COMPARISONS, ITEMS, LEAKAGE, METRICS, RE
 from tests.judged_world import FOLDED, KS, comparisons, expected, fold_by_sum, make_world, run
 from tests.vector_world import new_lake, settings, table_frame, write_world
 
+pytestmark = pytest.mark.slow  # all of them together; begun early
+
 
 def test_every_model_and_slice_agrees_with_plain_loops(spark, tmp_path, monkeypatch):
     users, items, after, before, events = make_world()

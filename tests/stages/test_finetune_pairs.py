@@ -28,6 +28,8 @@ from recspark.training.pair_lesson import PairLesson
 from recspark.training.status import Reporter
 from tests.finetune_world import ITEMS_THERE, USERS_THERE, FinetuneWorld, K, liked
 
+pytestmark = pytest.mark.slow  # all of them together; begun early
+
 EVERYTHING = {
     "kind": "mixed",
     "parts": [

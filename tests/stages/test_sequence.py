@@ -28,6 +28,8 @@ from tests import ring_world
 from tests.ring_world import RING, USERS, WALKED, after
 from tests.stages import test_combine
 
+pytestmark = pytest.mark.slow  # all of them together; begun early
+
 NAMES = (MODEL, HELD_OUT)
 SMALL = SequenceConfig(
     inputs="both",

@@ -21,6 +21,8 @@ from recspark.stages.validation import validation_interactions
 from recspark.tables import INTERACTIONS, ITEMS, TRIALS, USERS
 from tests.vector_world import Event, table_frame
 
+pytestmark = pytest.mark.slow  # all of them together; begun early
+
 USER_IDS, ITEM_IDS = range(20), range(10)
 
 

@@ -18,6 +18,8 @@ from recspark.training.loop import train_rank
 from recspark.training.status import Reporter, Status
 from tests.training.world import SETTINGS, make_job
 
+pytestmark = pytest.mark.slow  # all of them together; begun early
+
 PAIR = {"num_processes": 2, "start_timeout": 120}
 
 
