@@ -3,9 +3,8 @@
 A worker invalidates Python's import caches before each task (`setup_spark_files` in pyspark.worker_util), and Python up to 3.11 then
 reads the index of every zip file on its path again, once for each package found in it. Spark puts pyspark, py4j and the jar of its
 core there: more work than most small tasks. Zip files do not change while an application runs. And what nearly
-every task needs is loaded here, before the workers are forked (torch and transformers, too, or freezing what is loaded so that the
-collection after each task leaves it alone, gave nothing on small nights). What Horovod's threads in a worker fail with when ranks are
-stopped is not printed.
+every task needs is loaded here, before the workers are forked. What Horovod's threads in a worker fail with when ranks are stopped is
+not printed.
 """
 
 import runpy

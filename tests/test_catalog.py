@@ -25,7 +25,8 @@ from tests.published_world import LISTS, TITLES, TODAY, YESTERDAY, published_lak
 
 BIN = Path(pyspark.__file__).parent / "bin"
 LOOPBACK = "127.0.0.1"
-# As nights would, one after the other, with a date gone between them, and the last run again and again, with other lists; in a process of its own, for an embedded metastore takes one at a time.
+# As nights would, one after the other, with a date gone between them, and the last run again and again, with other lists; in a process of its
+# own, for an embedded metastore takes one at a time.
 REGISTER = """
 import datetime, shutil, sys
 from recspark import session

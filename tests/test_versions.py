@@ -1,6 +1,7 @@
 """Versions of a model: kept, promoted, gone back to, refused; and what `recspark models` prints. No Spark."""
 
 import datetime
+import errno
 import json
 from pathlib import Path
 
@@ -101,6 +102,18 @@ def test_a_write_that_dies_leaves_no_version(lake: Lake, registry: Registry, mon
     assert lake.model_of_date("retriever").id == kept
     again = make(lake, "two")
     assert lake.read_model("retriever")[0].endswith(again)
+
+
+def test_of_a_write_that_finds_the_disk_full_nothing_is_left(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    def put_half(_: Lake, __: Path, path: str) -> None:
+        Path(path).mkdir(parents=True)
+        (Path(path) / "weights").write_text("12")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Lake, "put_folder", put_half)
+    with pytest.raises(OSError, match="No space left"):
+        make(lake, "one")
+    assert lake.names("models/retriever") == []
 
 
 def test_an_unknown_version_names_the_nearest(lake: Lake, registry: Registry):

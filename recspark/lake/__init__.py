@@ -235,7 +235,11 @@ class Lake(Places):
         self.require_lock()
         if not self.is_whole(place, content):
             self.discard(place)  # what is left of a run that was killed, or damaged
-            self.put_folder(folder, self.path(place))
+            try:
+                self.put_folder(folder, self.path(place))
+            except OSError:  # a full disk has the more need of the room
+                self.discard(place)
+                raise
         self.write_json(f"{place}/{MANIFEST}", self._new_manifest(name, None, began, **about))
         self.traffic.append(Traffic("write", f"models/{name}", None, self.path(place), content))
         return content
