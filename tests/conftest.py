@@ -1,6 +1,7 @@
 """What many tests share: one Spark session, an empty lake, and an encoder small enough to be made on the spot."""
 
 import datetime
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,16 @@ def spark() -> Iterator[SparkSession]:
     session = build(SparkSettings(master="local[2]", conf=conf))
     yield session
     session.stop()
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """A run sends the package's log to files of its own, and no further; the next test finds it as it was."""
+    log = logging.getLogger("recspark")
+    handlers, level, propagate = list(log.handlers), log.level, log.propagate
+    yield
+    log.handlers[:], log.propagate = handlers, propagate
+    log.setLevel(level)
 
 
 @pytest.fixture

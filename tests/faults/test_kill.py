@@ -68,20 +68,20 @@ def kill_during(folder: Path, lake: Path, first: str, stage: str) -> str:
 
 
 def wait_until_under_way(lake: Path, stage: str, process: subprocess.Popen) -> None:
-    """Until the stage has written something to scratch; for finetune, a checkpoint."""
-    scratch = lake / "_scratch" / f"run_date={nightly.DATE}"
-    before, until = files(scratch, stage), time.time() + 300
+    """Until the stage has written something that no manifest leads to; for finetune, a checkpoint."""
+    before, until = files(lake, stage), time.time() + 300
     while time.time() < until and process.poll() is None:
-        if files(scratch, stage) - before:
+        if files(lake, stage) - before:
             time.sleep(0.2)
             return
         time.sleep(0.02)
-    raise AssertionError(f"{stage} wrote nothing to scratch that could be half done")
+    raise AssertionError(f"{stage} wrote nothing that could be half done")
 
 
-def files(scratch: Path, stage: str) -> set[Path]:
-    """What tells that the stage is under way; folders may vanish while they are looked at."""
-    found = {Path(folder) / name for folder, _, names in os.walk(scratch) for name in names}
+def files(lake: Path, stage: str) -> set[Path]:
+    """What tells that the stage is under way: scratch, and versions of tables. Folders may vanish while they are looked at."""
+    places = (lake / "_scratch" / f"run_date={nightly.DATE}", lake / "_tables")
+    found = {Path(folder) / name for place in places for folder, _, names in os.walk(place) for name in names}
     return {path for path in found if path.match("epoch-*.safetensors")} if stage == "finetune" else found
 
 

@@ -70,11 +70,10 @@ def test_models_are_compared_over_new_users(spark, night):
     assert rows["full", "text_after"] == pytest.approx(1 / log2(3) - 1)
 
 
-def test_without_new_users_there_is_no_row_and_one_line_says_so(spark, tmp_path, caplog, monkeypatch):
+def test_without_new_users_there_is_no_row_and_one_line_says_so(spark, tmp_path, caplog):
     write_world(spark, lake := new_lake(tmp_path), {1: [1, 0]}, ITEMS, [*KNOWN, *NEW])
     config = {"ks": (1,), "replicates": 100, "slices": False, "baselines": (), "new_users": (1, 5)}
     deployment = settings(CandidatesConfig(top_k=1), EvaluateConfig(**config))
-    monkeypatch.setattr(logging.getLogger("recspark"), "propagate", True)
     candidates.run(spark, lake, deployment)
     with caplog.at_level(logging.INFO, logger="recspark"):
         evaluate.run(spark, lake, deployment)
