@@ -32,7 +32,7 @@ airflow-demo: setup ## the nightly DAG by Airflow, two dates on the demo's data,
 	$(WITH_JAVA) $(BIN)/python tools/airflow_demo.py
 
 test: setup $(CLASSES) ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
-	$(WITH_JAVA) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(WITH_JAVA) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
 
 chaos: setup ## small nights with a fault each at a random moment, and run again; 20 take about an hour
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.chaos $(ARGS)

@@ -54,7 +54,7 @@ class Size:
 
 
 FULL = Size(awake=100, many=100_000, users=20_000, items=1_000_000, dimension=64, top_k=100)
-QUICK = Size(awake=50, many=0, users=300, items=2_000, dimension=16, top_k=20)
+QUICK = Size(awake=0, many=0, users=300, items=2_000, dimension=16, top_k=20)
 
 
 def main() -> None:
@@ -64,7 +64,9 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         many = replace(size, users=size.many)
-        worlds = {"awake": replace(QUICK, users=size.awake), "whole": size} | ({} if given.quick else {"many": many})
+        worlds = {"whole": size}
+        if not given.quick:
+            worlds |= {"awake": replace(QUICK, users=size.awake), "many": many}
         for world, shape in worlds.items():
             write_world(folder / world, shape)
         about = prepare(folder, size, list(worlds))

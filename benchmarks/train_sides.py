@@ -66,15 +66,22 @@ def prepare(folder: Path, config_path: str, size: str) -> None:
 
 
 def few_of(folder: Path) -> list[str]:
-    """Overrides of the demo's configuration: what its first users rated, and small factors."""
+    """Overrides of the demo's configuration: what its first users rated, the items of that, and small factors."""
+    import csv
+
     import pandas as pd
 
-    rows = pd.read_csv(ROOT / ".data" / "ml-100k" / "ml-100k.inter", sep="\t", dtype=str)
+    raw = ROOT / ".data" / "ml-100k"
+    rows = pd.read_csv(raw / "ml-100k.inter", sep="\t", dtype=str)
     rows = rows[rows["user_id:token"].astype(int) <= QUICK_USERS]
     rows = rows[rows.groupby("item_id:token")["item_id:token"].transform("size") >= QUICK_LEAST]
     rows.to_csv(folder / "few.inter", sep="\t", index=False)
+    items = pd.read_csv(raw / "ml-100k.item", sep="\t", dtype=str, quoting=csv.QUOTE_NONE)
+    items = items[items["item_id:token"].isin(rows["item_id:token"])]
+    items.to_csv(folder / "few.item", sep="\t", index=False, quoting=csv.QUOTE_NONE)
     return [
         f"preprocess.interactions.path={folder}/few.inter",
+        f"preprocess.items.path={folder}/few.item",
         "factorize.iterations=1",
         "factorize.embedding_size=16",
     ]

@@ -11,7 +11,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.dataset as ds
 import pyspark
+import pytest
 import yaml
+from filelock import FileLock
 
 from recspark import pipeline
 from recspark.lake import Lake
@@ -43,8 +45,11 @@ def small_night(raw: Path, lake: Path, encoder: Path, **changes: Any) -> dict[st
     """The demo's configuration, over a sample and with everything small. changes: values by dotted key."""
     settings = yaml.safe_load((REPOSITORY / "conf" / "demo.yaml").read_text())
     settings["lake"], settings["encoder"] = str(lake), {"path": str(encoder), "max_length": 16}
-    conf = {"spark.sql.shuffle.partitions": "2", **jvm.UNCOMPILED}
-    settings["spark"] = {"master": "local[2]", "driver_memory": "1g", "conf": conf}
+    settings["spark"] = {
+        "master": "local[2]",
+        "driver_memory": "1g",
+        "conf": {"spark.sql.shuffle.partitions": "2"},
+    }
     for name, file in (("interactions", "ml-100k.inter"), ("items", "ml-100k.item")):
         settings["preprocess"][name]["path"] = str(raw / file)
     del settings["preprocess"]["users"]
@@ -132,3 +137,29 @@ def succeed(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProce
     """The same, or a failure that shows what it said."""
     assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done
+
+
+class Night:
+    """A small one, of the demo's encoder and as users run it: Horovod on two ranks, Petastorm, Spark's expressions compiled."""
+
+    def __init__(self, folder: Path, raw: Path, **changes: Any):
+        """raw: the folder of the sample. changes: values by dotted key."""
+        self.raw, self.lake = raw, folder / "lake"
+        settings = small_night(raw, self.lake, MINILM, **{"finetune.epochs": 3, "finetune.patience": 9} | changes)
+        settings["spark"]["conf"] |= {**jvm.COMPILED, "spark.hadoop.fs.s3a.secret.key": f"${{{SECRET_NAME}}}"}
+        self.arguments = ("--config", str(write_config(folder / "night.yaml", settings)), "--run-date", DATE)
+
+
+def whole_night(factory: pytest.TempPathFactory) -> tuple[Night, str]:
+    """An undisturbed night and what it said: made once, by the first of pytest's workers that asks."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "whole-night"
+    folder.mkdir(exist_ok=True)
+    said = folder / "said"
+    with FileLock(folder / "lock"):
+        if not said.exists():
+            sample_movielens(folder)
+        night = Night(folder, folder)
+        if not said.exists():
+            said.write_text(succeed(recspark("run", *night.arguments)).stderr)
+    return night, said.read_text()

@@ -5,12 +5,8 @@ the user has had: u1 had a (train) and b chose later; u2 had b (train) and c (ma
 """
 
 import datetime
-import json
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recspark import config
 from recspark.lake import Lake
@@ -26,8 +22,8 @@ from recspark.tables import (
     TRAINING_LOG,
     USER_VECTORS,
     USERS,
-    Table,
 )
+from tests.table_rows import write
 
 YESTERDAY, TODAY = datetime.date(2026, 1, 1), datetime.date(2026, 1, 2)
 TOP_K = 3
@@ -59,30 +55,6 @@ def list_rows(lists: dict[str, str], *more: Any) -> Rows:
     return [
         (user, rank, item, score(item), *more) for user, items in lists.items() for rank, item in enumerate(items, 1)
     ]
-
-
-ARROW_TYPES = {
-    "string": pa.string(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "timestamp": pa.timestamp("us", "UTC"),
-    "array<int>": pa.list_(pa.int32()),
-    "array<float>": pa.list_(pa.float32()),
-    "map<string,string>": pa.map_(pa.string(), pa.string()),
-}
-
-
-def write(lake: Lake, table: Table, rows: Rows, id_type: pa.DataType | None = None) -> None:
-    """Put rows into the table of the lake's run date; by pyarrow, for Spark would take a second a table."""
-    types = {**ARROW_TYPES, "id": id_type or pa.string()}
-    columns = zip(*rows, strict=True) if rows else [[]] * len(table.columns)
-    arrays = [pa.array(list(values), types[c.type]) for c, values in zip(table.columns, columns, strict=True)]
-    folder = Path(lake.path(lake.partition(table)))
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(arrays, names=table.column_names), folder / "part-0.parquet")
-    (folder / "_manifest.json").write_text(json.dumps({"rows": len(rows), "written_at": "2026-01-02T00:00:00"}))
 
 
 def metric_rows(full: float) -> Rows:

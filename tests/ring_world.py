@@ -24,7 +24,7 @@ from recspark.tables import (
     USER_FACTORS,
     USER_VECTORS,
 )
-from tests.published_world import write
+from tests.table_rows import write
 from tests.vector_world import new_lake
 
 RING, USERS, WALKED = 12, 24, 4  # user u has had the items u, u + 1, u + 2, u + 3; then comes u + 4

@@ -17,7 +17,7 @@ from recspark.models.factors import FactorSettings
 from recspark.models.retriever import Retriever, save_retriever
 from recspark.retrieval.encode import encode
 from recspark.tables import ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_VECTORS
-from tests.published_world import write
+from tests.table_rows import write
 
 DATE = datetime.date(2026, 1, 2)
 MAX_LENGTH = 16

@@ -19,7 +19,6 @@ from recspark.errors import RunFailed, UserError
 from recspark.lake import Lake, catalog
 from recspark.stages import preprocess
 from recspark.tables import RECOMMENDATIONS, TABLES
-from tests import jvm
 from tests.nightly import REPOSITORY, sample_movielens, small_night, write_config
 from tests.published_world import LISTS, TITLES, TODAY, YESTERDAY, published_lake
 
@@ -78,7 +77,6 @@ class Metastore:
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
             "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={folder / 'metastore'};create=true",
             "spark.sql.shuffle.partitions": "1",
-            **jvm.UNCOMPILED,
         }
         self.env = {
             **os.environ,

@@ -8,43 +8,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests import jvm, nightly
-from tests.nightly import STAGES
+from tests import nightly
+from tests.nightly import STAGES, Night
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a dozen processes, each a Spark of its own
 
 
 @pytest.fixture(scope="module")
-def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("raw")
-    nightly.sample_movielens(folder)
-    return folder
-
-
-class Night:
-    def __init__(self, folder: Path, raw: Path, **changes: object):
-        self.lake = folder / "lake"
-        settings = nightly.small_night(raw, self.lake, nightly.MINILM, **changes)
-        conf = {k: v for k, v in settings["spark"]["conf"].items() if k not in jvm.UNCOMPILED}  # as users run it
-        settings["spark"]["conf"] = conf | {"spark.hadoop.fs.s3a.secret.key": f"${{{nightly.SECRET_NAME}}}"}
-        self.config = nightly.write_config(folder / "night.yaml", settings)
-        self.arguments = ("--config", str(self.config), "--run-date", nightly.DATE)
+def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    return nightly.whole_night(tmp_path_factory)[0]
 
 
 @pytest.fixture(scope="module")
-def night(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Night:
-    """Horovod on two ranks, Petastorm, one Spark application."""
-    done = Night(tmp_path_factory.mktemp("night"), raw)
-    done.said = nightly.succeed(nightly.recspark("run", *done.arguments)).stderr
-    return done
+def said(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return nightly.whole_night(tmp_path_factory)[1]
 
 
-def test_the_run_tells_its_story(night: Night):
+def test_the_run_tells_its_story(night: Night, said: str):
     for position, name in enumerate(STAGES, 1):
-        assert f"[{position}/{len(STAGES)}] {name}: reads " in night.said
-        assert f"[{position}/{len(STAGES)}] {name}: wrote " in night.said
-    assert "what was made" in night.said
-    assert "Traceback" not in night.said
+        assert f"[{position}/{len(STAGES)}] {name}: reads " in said
+        assert f"[{position}/{len(STAGES)}] {name}: wrote " in said
+    assert "what was made" in said
+    assert "Traceback" not in said
     (log,) = (night.lake / "logs" / f"run_date={nightly.DATE}").glob("run-*.jsonl")
     records = [json.loads(line) for line in log.read_text().splitlines()]
     ends = [r for r in records if r.get("event") == "end"]
@@ -52,8 +37,8 @@ def test_the_run_tells_its_story(night: Night):
     assert all(r["rows_out"] and r["seconds"] > 0 for r in ends)
 
 
-def test_a_secret_from_the_environment_is_in_nothing_that_the_night_leaves(night: Night):
-    assert nightly.SECRET not in night.said
+def test_a_secret_from_the_environment_is_in_nothing_that_the_night_leaves(night: Night, said: str):
+    assert nightly.SECRET not in said
     written = [path for path in night.lake.rglob("*") if path.is_file()]
     assert any(nightly.SECRET_NAME.encode() in path.read_bytes() for path in written)  # the manifests have its name
     assert not [path for path in written if nightly.SECRET.encode() in path.read_bytes()]
@@ -124,10 +109,8 @@ def same(one: Path, other: Path, *tables: str) -> None:
         pd.testing.assert_frame_equal(nightly.read(one, table), nightly.read(other, table), check_exact=True)
 
 
-def test_each_job_by_spark_submit_on_executors_of_their_own_gives_the_same_tables(
-    night: Night, raw: Path, tmp_path: Path
-):
-    jobs = Night(tmp_path, raw, **{"spark.master": "local-cluster[2,1,1024]"})
+def test_each_job_by_spark_submit_on_executors_of_their_own_gives_the_same_tables(night: Night, tmp_path: Path):
+    jobs = Night(tmp_path, night.raw, **{"spark.master": "local-cluster[2,1,1024]"})
     for stage in STAGES:
         nightly.succeed(nightly.spark_submit(stage, *jobs.arguments))
     same(
@@ -145,8 +128,8 @@ def test_each_job_by_spark_submit_on_executors_of_their_own_gives_the_same_table
     )
 
 
-def test_the_other_launcher_and_reader_give_the_same_lists(night: Night, raw: Path, tmp_path: Path):
-    other = Night(tmp_path, raw, **{"finetune.launcher": "torch", "finetune.reader": "arrow"})
+def test_the_other_launcher_and_reader_give_the_same_lists(night: Night, tmp_path: Path):
+    other = Night(tmp_path, night.raw, **{"finetune.launcher": "torch", "finetune.reader": "arrow"})
     shutil.copytree(night.lake, other.lake, symlinks=True)
     nightly.succeed(nightly.recspark("run", *other.arguments, "--from", "finetune", "--to", "candidates"))
     one, two = nightly.read(night.lake, "training_log"), nightly.read(other.lake, "training_log")

@@ -15,8 +15,8 @@ from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.lookup import Lookup
 from recspark.tables import ITEM_VECTORS, TEXT_VECTORS, USER_VECTORS
-from tests.published_world import write
 from tests.search_world import DATE, search_lake
+from tests.table_rows import write
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 

@@ -14,7 +14,8 @@ from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.lookup import Lookup, near_ids, typed_id
 from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USERS
-from tests.published_world import HEBREW, SCRIPT, TODAY, YESTERDAY, published_lake, write
+from tests.published_world import HEBREW, SCRIPT, TODAY, YESTERDAY, published_lake
+from tests.table_rows import write
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from recspark.evaluation import verdict
 from recspark.lake import Lake
 from recspark.sql import duckdb_views, spark_views, table_names
 from recspark.tables import CANDIDATES, INTERACTIONS, RECOMMENDATIONS
-from tests.published_world import TITLES, TODAY, YESTERDAY, list_rows, published_lake, write
+from tests.published_world import TITLES, TODAY, YESTERDAY, list_rows, published_lake
+from tests.table_rows import write
 
 FOLDER = Path(__file__).parent.parent / "jobs/sql"
 QUERIES = sorted(FOLDER.glob("*.sql"))

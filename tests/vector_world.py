@@ -1,10 +1,12 @@
 """Small made-up lakes for the stages that rank: vectors and interactions put straight into their tables."""
 
 import datetime
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from recspark.lake import Lake
@@ -23,6 +25,7 @@ from recspark.tables import (
     USER_VECTORS,
     Table,
 )
+from tests.table_rows import write
 
 Event = tuple  # user, item, split
 
@@ -51,46 +54,39 @@ def settings(lists: CandidatesConfig, evaluate: EvaluateConfig | None = None, si
     )
 
 
-def table_frame(
-    spark: SparkSession, table: Table, rows: list[tuple], user_type: str = "bigint", item_type: str = "bigint"
-) -> DataFrame:
-    types = {"user_id": user_type, "item_id": item_type}
-    return spark.createDataFrame(
-        rows, ", ".join(f"{c.name} {types.get(c.name, c.type)}" for c in table.columns)
-    ).coalesce(1)
+def table_frame(spark: SparkSession, table: Table, rows: list[tuple], id_type: str = "bigint") -> DataFrame:
+    columns = (f"{c.name} {id_type if c.type == 'id' else c.type}" for c in table.columns)
+    return spark.createDataFrame(rows, ", ".join(columns)).coalesce(1)
 
 
 def write_world(
-    spark: SparkSession,
     lake: Lake,
     users: dict,
     items: dict,
     events: list[Event],
-    user_type: str = "bigint",
-    item_type: str = "bigint",
+    id_type: pa.DataType | None = None,
     priors: dict | None = None,
     priors_before: dict | None = None,
     texts: dict | None = None,
     encoded: dict | None = None,
 ) -> None:
     """users, items, priors, encoded: id -> vector. An item is as warm as its train events say. texts: id -> text, for `items`."""
-    train = [item for _, item, split in events if split == "train"]
-    listed = {i: np.asarray(v, np.float32).tolist() for i, v in items.items()}
-    after = {i: np.asarray(v, np.float32).tolist() for i, v in (priors or items).items()}
-    before = {i: np.asarray(v, np.float32).tolist() for i, v in (priors_before or priors or items).items()}
-    frames = {
-        ITEM_VECTORS: [(i, v, after[i], train.count(i), 1.0, f"text-{i}", "model") for i, v in listed.items()],
-        ITEM_FACTORS: [(i, train.count(i), 1.0, v, before[i]) for i, v in listed.items()],
-        USER_VECTORS: [(u, np.asarray(v, np.float32).tolist(), 1, "model") for u, v in users.items()],
+    train = Counter(item for _, item, split in events if split == "train")
+    listed = {i: np.asarray(v, np.float32) for i, v in items.items()}
+    after = {i: np.asarray(v, np.float32) for i, v in (priors or items).items()}
+    before = {i: np.asarray(v, np.float32) for i, v in (priors_before or priors or items).items()}
+    tables = {
+        ITEM_VECTORS: [(i, v, after[i], train[i], 1.0, f"text-{i}", "model") for i, v in listed.items()],
+        ITEM_FACTORS: [(i, train[i], 1.0, v, before[i]) for i, v in listed.items()],
+        USER_VECTORS: [(u, np.asarray(v, np.float32), 1, "model") for u, v in users.items()],
         INTERACTIONS: [(u, i, order, None, None, 1.0, None, split) for order, (u, i, split) in enumerate(events)],
     }
     named = {i: f"text {i}" for i in items} if texts is None else texts
-    frames[ITEMS] = [(i, text, text, f"text-{i}", [1], {}) for i, text in named.items()]
+    tables[ITEMS] = [(i, text, text, f"text-{i}", [1], {}) for i, text in named.items()]
     if encoded is not None:
-        vectors = {i: np.asarray(v, np.float32).tolist() for i, v in encoded.items()}
-        frames[BASE_TEXT_VECTORS] = [(f"text-{i}", "base", v) for i, v in vectors.items()]
-    for table, rows in frames.items():
-        lake.write(table_frame(spark, table, rows, user_type, item_type), table)
+        tables[BASE_TEXT_VECTORS] = [(f"text-{i}", "base", np.asarray(v, np.float32)) for i, v in encoded.items()]
+    for table, rows in tables.items():
+        write(lake, table, rows, id_type or pa.int64())
 
 
 def lists_of(spark: SparkSession, lake: Lake, config: SimpleNamespace) -> dict:

@@ -126,7 +126,7 @@ def test_a_catalogue_that_nobody_has_met_is_judged_by_its_texts_alone(spark: Spa
     """evaluate alone: what users had are items that no train event knows. Both want item 2, which the text finds."""
     lake, ways = new_lake(tmp_path), {0: [1.0, 0.0], 1: [0.0, 1.0], 2: [1.0, 0.1], 3: [0.1, 1.0]}
     events = [(u, i, split) for u in (1, 2) for i, split in ((0, "history"), (2, "test"))]
-    write_world(spark, lake, {1: [1.0, 0.0], 2: [1.0, 0.0]}, ways, events)
+    write_world(lake, {1: [1.0, 0.0], 2: [1.0, 0.0]}, ways, events)
     deployment = settings(CandidatesConfig(top_k=1), EvaluateConfig(ks=(1,), replicates=100, baselines=()))
     candidates.run(spark, lake, deployment)
     evaluate.run(spark, lake, deployment)

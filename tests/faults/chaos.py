@@ -15,7 +15,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,7 +36,10 @@ BOUND = 120  # seconds that a night may end later than an undisturbed one would 
 
 @dataclass(frozen=True)
 class Outcome:
-    """fault; moment: seconds after the start; stage: under way then; outcome: how the run ended; seconds: from the fault to the end."""
+    """fault; moment: seconds after the start; stage: under way then; outcome: how the run ended; seconds: from the fault to the end.
+
+    before: what came of the same run the time before, where it was made anew.
+    """
 
     fault: str
     moment: float
@@ -46,6 +49,11 @@ class Outcome:
     seconds: float
     identical_after_rerun: bool
     difference: str
+    before: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.identical_after_rerun and self.exit_code is not None
 
 
 class World:
@@ -174,7 +182,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--at-once", type=int, default=1, help="nights side by side; two cores have room for two")
     parser.add_argument("--fault", choices=FAULTS, help="only of this kind")
+    parser.add_argument(
+        "--again", type=int, nargs="+", metavar="N", help="only the runs of these numbers, in the place of those kept"
+    )
     given = parser.parse_args()
+    kept = [Outcome(**row) for row in json.loads((DOCS / "chaos.json").read_text())] if given.again else []
+    given.runs = len(kept) or given.runs
     draw = random.Random(given.seed)
     with TemporaryDirectory(prefix="recspark-chaos-") as folder:
         possible = [given.fault] if given.fault else list(FAULTS)
@@ -188,16 +201,21 @@ def main() -> int:
         print(f"an undisturbed night takes {world.seconds:.0f} s", flush=True)
 
         def one(number: int) -> Outcome:
+            if given.again and number + 1 not in given.again:
+                return kept[number]
             fault, moment = kinds[number], moments[number] * world.seconds
             with own_disk(world.lake(number), DISK) if fault == DISK_FULL else nullcontext():
                 outcome = disturbed(world, number, fault, random.Random(f"{given.seed} {number}"), moment)
             shutil.rmtree(world.lake(number), ignore_errors=True)
+            if given.again:
+                outcome = replace(outcome, before=kept[number].outcome)
             print(f"{number + 1}/{given.runs} {outcome}", flush=True)
             return outcome
 
         with ThreadPoolExecutor(given.at_once) as pool:
             outcomes = list(pool.map(one, range(given.runs)))
-    good = sum(o.identical_after_rerun and o.exit_code is not None for o in outcomes)
+    good = sum(o.good for o in outcomes)
+    anew = [f"run {n}, which had come to: {o.before}" for n, o in enumerate(outcomes, 1) if o.before]
     print(table(outcomes) + f"{good} of {len(outcomes)}")
     if given.runs >= 20 and not given.fault:
         (DOCS / "chaos.json").write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n")
@@ -206,7 +224,9 @@ def main() -> int:
             "end. A small night is hit by a fault at a random moment; it must end by itself not more than "
             f"{BOUND} seconds after an undisturbed one would have ({world.seconds:.0f} seconds, {given.at_once} at a time), and the same command again must end with the tables of a night that nothing disturbed. A fault that came where it "
             "could do no harm leaves exit code 0: Spark starts another Python worker by itself, and a file that was read already is not read again. "
-            f"A driver that was killed outright has exit code -9, one told to end -15. Here {good} of {len(outcomes)} ended so.\n\n{table(outcomes)}"
+            f"A driver that was killed outright has exit code -9, one told to end -15. Here {good} of {len(outcomes)} ended so."
+            + (f" Made anew: {'; '.join(anew)}." if anew else "")
+            + f"\n\n{table(outcomes)}"
         )
     return 0 if good == len(outcomes) else 1
 

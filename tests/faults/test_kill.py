@@ -13,41 +13,27 @@ import pytest
 from recspark.pipeline import STAGES as ALL_STAGES
 from recspark.tables import TABLES
 from tests import nightly
-from tests.tiny_encoder import make_tiny_encoder
+from tests.nightly import Night
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a dozen processes, each a Spark of its own
 UNEQUAL_BY_NATURE = {"seconds"}  # of training_log
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with raw data, an encoder, a configuration (lake: lake, beside it) and `whole`, the lake of a whole night."""
-    folder = tmp_path_factory.mktemp("kill")
-    nightly.sample_movielens(folder, users=60, least=6)
-    encoder = make_tiny_encoder(folder / "encoder", layers=2)
-    changes = {"finetune.epochs": 4, "finetune.patience": 9}  # checkpoints enough to be killed between two
-    settings = nightly.small_night(folder, Path("lake"), encoder, **changes)
-    settings["lake"] = "${KILL_LAKE}"
-    nightly.write_config(folder / "night.yaml", settings)
-    nightly.succeed(run(folder, folder / "whole"))
-    return folder
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """Undisturbed."""
+    return nightly.whole_night(tmp_path_factory)[0]
 
 
-def command(folder: Path, *more: str) -> list[str]:
-    return nightly.recspark_command("run", "--config", str(folder / "night.yaml"), "--run-date", nightly.DATE, *more)
+def arguments(night: Night, lake: Path, first: str) -> tuple[str, ...]:
+    return "run", *night.arguments, "--set", f"lake={lake}", "--from", first
 
 
-def run(folder: Path, lake: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    env = {**nightly.environment(), "KILL_LAKE": str(lake)}
-    return subprocess.run(command(folder, *more), capture_output=True, text=True, timeout=600, env=env, check=False)
-
-
-def kill_during(folder: Path, lake: Path, first: str, stage: str) -> str:
+def kill_during(night: Night, lake: Path, first: str, stage: str) -> str:
     """Start the night at its stage `first`, and kill all its processes in the midst of `stage`. Returns what it had said."""
-    env = {**nightly.environment(), "KILL_LAKE": str(lake)}
     process = subprocess.Popen(
-        command(folder, "--from", first),
-        env=env,
+        nightly.recspark_command(*arguments(night, lake, first)),
+        env=nightly.environment(),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -90,10 +76,10 @@ def outputs(stage: str) -> list[str]:
     return [name for name in ALL_STAGES[stage].OUTPUTS if name in TABLES and not name.startswith("pair_")]
 
 
-def test_a_night_killed_in_each_of_its_stages_ends_as_if_nothing_had_happened(world: Path, tmp_path: Path):
+def test_a_night_killed_in_each_of_its_stages_ends_as_if_nothing_had_happened(whole: Night, tmp_path: Path):
     lake, said = tmp_path / "lake", ""
     for before, stage in itertools.pairwise((nightly.STAGES[0], *nightly.STAGES)):
-        said = kill_during(world, lake, before, stage)
+        said = kill_during(whole, lake, before, stage)
         if before == "finetune" and stage != before:
             assert "going on from the checkpoint of epoch" in said
         for table in tables_until(stage):
@@ -102,10 +88,10 @@ def test_a_night_killed_in_each_of_its_stages_ends_as_if_nothing_had_happened(wo
                 assert partition.exists()
             if partition.exists():  # there, whole and right, or not there at all
                 assert (partition / "_manifest.json").exists()
-                assert_same(world / "whole", lake, table)
-    nightly.succeed(run(world, lake, "--from", nightly.STAGES[-1]))
+                assert_same(whole.lake, lake, table)
+    nightly.succeed(nightly.recspark(*arguments(whole, lake, nightly.STAGES[-1])))
     for table in tables_until(nightly.STAGES[-1]):
-        assert_same(world / "whole", lake, table)
+        assert_same(whole.lake, lake, table)
 
 
 def tables_until(stage: str) -> list[str]:

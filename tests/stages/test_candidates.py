@@ -5,6 +5,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql.types import LongType
 
@@ -38,7 +39,7 @@ def world(spark, tmp_path_factory):
     events = [(int(u), int(rng.choice(ids)), SPLITS[rng.integers(5)]) for u in rng.choice(list(users), 900)]
     events += [(999, int(ids[0]), "train"), *events[:20]]  # 999 has a history and no vector
     lake = new_lake(tmp_path_factory.mktemp("world"))
-    write_world(spark, lake, users, {int(i): v for i, v in items.items()}, events)
+    write_world(lake, users, {int(i): v for i, v in items.items()}, events)
     return lake, users, items, events
 
 
@@ -100,7 +101,7 @@ def test_a_deny_list_of_the_wrong_kind_is_the_users_error(spark, tmp_path, name,
 
 def test_more_than_the_catalogue_has_is_the_users_error_and_nothing_is_written(spark, tmp_path):
     lake = new_lake(tmp_path)
-    write_world(spark, lake, {1: [1]}, {i: [i] for i in range(5)}, [(1, 0, "train")])
+    write_world(lake, {1: [1]}, {i: [i] for i in range(5)}, [(1, 0, "train")])
     with pytest.raises(
         UserError, match=r"top_k is 6, but the catalogue has 5 items; set candidates.top_k to 5 or less"
     ):
@@ -121,7 +122,7 @@ def test_thousands_of_seen_items_leave_a_full_list_and_nearly_all_leave_what_the
         + [(3, i, "masked") for i in range(15098)]
         + [(4, i, "valid") for i in range(15100)]
     )
-    write_world(spark, lake, {1: [-1], 2: [1], 3: [1], 4: [1]}, {i: [i] for i in range(15100)}, events)
+    write_world(lake, {1: [-1], 2: [1], 3: [1], 4: [1]}, {i: [i] for i in range(15100)}, events)
     assert run(spark, lake, top_k=50) == {
         1: list(range(15000, 15050)),
         2: list(range(15099, 15049, -1)),
@@ -132,25 +133,21 @@ def test_thousands_of_seen_items_leave_a_full_list_and_nearly_all_leave_what_the
 def test_text_ids_tie_by_code_point_and_numbers_by_value(spark, tmp_path):
     names = ["9", "10", "B", "a", "é", "\uff5e", "😀"]  # UTF-16 would put the last before the one before it
     write_world(
-        spark,
         text := new_lake(tmp_path / "text"),
         {"u": [1]},
         {name: [1] for name in reversed(names)},
         [("u", "?", "train")],
-        "string",
-        "string",
+        pa.string(),
     )
     assert run(spark, text, top_k=7) == {"u": sorted(names)}
 
     big = [Decimal(10**30), Decimal(9), Decimal(10), Decimal(-(10**30))]
     write_world(
-        spark,
         lake := new_lake(tmp_path / "big"),
         {Decimal(10**25): [1]},
         {number: [1] for number in big},
         [(Decimal(10**25), Decimal(9), "valid")],
-        "decimal(38,0)",
-        "decimal(38,0)",
+        pa.decimal128(38, 0),
     )
     assert run(spark, lake, top_k=3) == {Decimal(10**25): [Decimal(-(10**30)), Decimal(10), Decimal(10**30)]}
 
@@ -167,7 +164,7 @@ def test_vectors_of_two_models_are_the_users_error(spark):
 
 def test_a_vector_that_is_not_finite_is_the_users_error(spark, tmp_path):
     lake = new_lake(tmp_path)
-    write_world(spark, lake, {1: [1]}, {1: [1], 2: [float("nan")]}, [(1, 1, "train")])
+    write_world(lake, {1: [1]}, {1: [1], 2: [float("nan")]}, [(1, 1, "train")])
     with pytest.raises(UserError, match="1 or more vectors hold a NaN"):
         run(spark, lake, top_k=1)
 
@@ -175,13 +172,13 @@ def test_a_vector_that_is_not_finite_is_the_users_error(spark, tmp_path):
 def test_vectors_of_another_log_than_is_there_now_are_the_users_error(spark, tmp_path):
     lake = new_lake(tmp_path)
     items = {i: [i] for i in range(5)}
-    write_world(spark, lake, {1: [1]}, items, [(1, 0, "train")])
+    write_world(lake, {1: [1]}, items, [(1, 0, "train")])
     lake.begin("embed")
     lake.read(spark, INTERACTIONS)
     for table in (ITEM_VECTORS, USER_VECTORS):
         lake.write(lake.read(spark, table).localCheckpoint(), table)
     assert run(spark, lake, top_k=2) == {1: [4, 3]}
-    write_world(spark, lake, {1: [1]}, items, [(1, 0, "test")])
+    write_world(lake, {1: [1]}, items, [(1, 0, "test")])
     lake.begin("candidates")
     for table in (ITEM_VECTORS, USER_VECTORS):  # made from what was train
         manifest = lake.manifest(table)
@@ -195,7 +192,7 @@ def test_vectors_of_another_log_than_is_there_now_are_the_users_error(spark, tmp
 
 def test_vectors_of_two_runs_are_the_users_error(spark, tmp_path):
     lake = new_lake(tmp_path)
-    write_world(spark, lake, {1: [1]}, {i: [i] for i in range(5)}, [(1, 0, "train")])
+    write_world(lake, {1: [1]}, {i: [i] for i in range(5)}, [(1, 0, "train")])
     lake.write(lake.read(spark, USER_VECTORS).localCheckpoint(), USER_VECTORS, embedding="another")
     with pytest.raises(
         UserError, match=r"item_vectors and user_vectors .* are of different runs.* run again from embed"

@@ -14,7 +14,8 @@ from recspark.stages import publish
 from recspark.stages.guardrails import Found, compared
 from recspark.stages.publish import FORCED
 from recspark.tables import CANDIDATES, ITEMS, METRICS, RECOMMENDATIONS
-from tests.published_world import ITEM_IDS, TODAY, YESTERDAY, deployment, metric_rows, published_lake, write
+from tests.published_world import ITEM_IDS, TODAY, YESTERDAY, deployment, metric_rows, published_lake
+from tests.table_rows import write
 
 
 @pytest.fixture

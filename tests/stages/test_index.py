@@ -1,6 +1,7 @@
 """Approximate lists of a whole lake beside the exact ones."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -34,7 +35,7 @@ def world(spark, tmp_path_factory):
     events = [(f"u{u}", f"i{i}", "train") for u, i in rng.integers((80, 400), size=(900, 2))]
     events += [("u0", f"i{i}", "valid") for i in range(395)]
     lake = new_lake(tmp_path_factory.mktemp("world"))
-    write_world(spark, lake, users, items, events, "string", "string")
+    write_world(lake, users, items, events, pa.string())
     return lake
 
 
@@ -102,7 +103,7 @@ def test_a_denied_item_is_on_no_list_and_nobody_is_short_of_one(spark, world, tm
 
 def test_an_index_of_other_vectors_than_are_there_now_is_the_users_error(spark, tmp_path):
     lake = new_lake(tmp_path)
-    write_world(spark, lake, {1: [1]}, {i: [i] for i in range(20)}, [(1, 0, "train")])
+    write_world(lake, {1: [1]}, {i: [i] for i in range(20)}, [(1, 0, "train")])
     with pytest.raises(UserError, match="the configuration has no section index"):
         index.run(spark, lake, config())
     wanted = config(recall=0.9)
@@ -129,7 +130,7 @@ def test_an_index_that_was_measured_for_less_is_the_users_error(spark, world, tm
 
 def test_vectors_that_are_all_the_same_make_one_list(spark, tmp_path):
     lake = new_lake(tmp_path)
-    write_world(spark, lake, {1: [1, 0]}, {i: [1, 1] for i in range(30)}, [(1, 0, "train")])
+    write_world(lake, {1: [1, 0]}, {i: [1, 1] for i in range(30)}, [(1, 0, "train")])
     wanted = config(recall=0.95)
     index.run(spark, lake, wanted)
     assert lake.manifest(INDEX_LISTS)["probes"] == 1

@@ -14,17 +14,8 @@ from recspark.stages.list_vectors import ListVectors
 from recspark.stages.publish import PublishRefused
 from recspark.stages.report_facts import histogram, whole_number_histogram
 from recspark.tables import CANDIDATES, INTERACTIONS, METRICS, RECOMMENDATIONS, REJECTS, RERANKED, TRAINING_LOG, Table
-from tests.published_world import (
-    EVENTS,
-    HEBREW,
-    LISTS,
-    YESTERDAY,
-    deployment,
-    list_rows,
-    published_lake,
-    score,
-    write,
-)
+from tests.published_world import EVENTS, HEBREW, LISTS, YESTERDAY, deployment, list_rows, published_lake, score
+from tests.table_rows import write
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.stages import queries, search
 from recspark.tables import ITEMS, SEARCH_RESULTS, TEXT_VECTORS, USER_VECTORS
-from tests.published_world import deployment, write
+from tests.published_world import deployment
 from tests.search_world import TEXTS, encoded, search_lake
+from tests.table_rows import write
 
 ROWS = (
     "query_id string, user_id string, query string, text_hash string, token_ids array<int>, cut boolean, known boolean"

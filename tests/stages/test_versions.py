@@ -33,7 +33,8 @@ from recspark.tables import (
     USERS,
     Table,
 )
-from tests.published_world import deployment, write
+from tests.published_world import deployment
+from tests.table_rows import write
 
 FIRST, SECOND = datetime.date(2026, 1, 1), datetime.date(2026, 1, 2)
 OLD_USERS, OLD_ITEMS, SIZE = 8, 6, 2

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from recspark.errors import UserError
 from recspark.training import checkpoint
-from recspark.training.launcher import LaunchSettings, Ranks, TrainingFailed, launch
+from recspark.training.launcher import LaunchSettings, Ranks, TrainingFailed, launch, watcher
 from recspark.training.launcher.starters import STARTERS
 from recspark.training.loop import train_rank
 from recspark.training.status import Reporter, Status
@@ -23,11 +23,21 @@ pytestmark = pytest.mark.slow  # all of them together; begun early
 PAIR = {"num_processes": 2, "start_timeout": 120}
 
 
+@pytest.fixture(autouse=True)
+def little_grace(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(watcher, "GRACE", 5.0)
+
+
 def start(spark: SparkSession, folder: Path, settings: LaunchSettings, task) -> list:
+    """The statuses that were seen. Signals mean afterwards what they meant before, though Horovod takes two for its ranks."""
     status = folder / "status"
     status.mkdir(exist_ok=True)
     seen: list = []
-    launch(spark, settings, task, str(status), seen.append, str(folder / "ranks.log"))
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        launch(spark, settings, task, str(status), seen.append, str(folder / "ranks.log"))
+    finally:
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
     return seen
 
 
@@ -118,13 +128,6 @@ def test_what_the_watcher_raises_ends_the_ranks_and_is_raised(spark: SparkSessio
     with pytest.raises(SeenEnoughError, match="a loss of 9 is enough"):
         launch(spark, LaunchSettings(**settings), works_on, str(tmp_path / "status"), watch, str(tmp_path / "log"))
     assert spark.range(10).count() == 10  # and Spark is free again
-
-
-def test_signals_mean_afterwards_what_they_meant_before(spark: SparkSession, tmp_path: Path):
-    """Horovod takes SIGINT and SIGTERM for its ranks; a run that has trained must still end by them."""
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    start(spark, tmp_path, LaunchSettings(launcher="horovod", **PAIR), done)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.parametrize(("number", "launcher"), [("SIGINT", "horovod"), ("SIGTERM", "horovod"), ("SIGINT", "torch")])
