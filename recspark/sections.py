@@ -62,10 +62,10 @@ def sequence(deployment: "Deployment") -> Iterator[str]:
         return
     if deployment.combine is None:
         yield "sequence: the lists would not know of it without combine; write combine: {}, or leave it out"
-    if not has_order(deployment):
+    if deployment.sequence.shape.reads == "order" and not has_order(deployment):
         yield (
             "sequence learns what comes after what, and needs preprocess.interactions.columns.timestamp or .order; "
-            "name one, or leave out the section sequence"
+            "name one, set sequence.shape.reads to set, or leave out the section sequence"
         )
 
 

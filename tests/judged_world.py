@@ -5,7 +5,7 @@ from math import log2
 import numpy as np
 
 from recspark.evaluation.baselines import Popularity
-from recspark.stages import candidates, evaluate
+from recspark.stages import candidates, evaluate, line_up
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.evaluate import EvaluateConfig
 from recspark.tables import COMPARISONS, METRICS
@@ -17,8 +17,8 @@ KS = (3, 8)
 
 def run(spark, lake, top_k=10, size=2, **config):
     """(model, slice, metric, k) -> row of the metrics table."""
-    config = {"ks": KS, "replicates": 100, "baselines": (Popularity(),), **config}
-    deployment = settings(CandidatesConfig(top_k=top_k), EvaluateConfig(**config), size)
+    few = {"ks": KS, "replicates": 100, "baselines": (Popularity(),), "new_users": (), "leakage": False}
+    deployment = settings(CandidatesConfig(top_k=top_k), EvaluateConfig(**few | config), size)
     candidates.run(spark, lake, deployment)
     evaluate.run(spark, lake, deployment)
     return {(r.model, r.slice, r.metric, r.k): r for r in lake.read(spark, METRICS).collect()}
@@ -45,7 +45,7 @@ def fold_by_sum(monkeypatch, users, size):
 
         return fold_in
 
-    monkeypatch.setattr(evaluate, "history_folding", folding)
+    monkeypatch.setattr(line_up, "history_folding", folding)
 
 
 def make_world(seed=6, users=40, items=60):

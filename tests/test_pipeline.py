@@ -83,3 +83,10 @@ def test_sections_that_do_not_go_together_are_said_all_at_once():
         "tune.space: finetune.pairs.hard_negatives cannot be searched",
     ]
     assert [m[: len(b)] for m, b in zip(raised.value.mistakes, begins, strict=True)] == begins
+
+
+def test_a_model_of_sets_needs_no_order_of_events():
+    unordered = ["preprocess.interactions.columns.timestamp=null", "preprocess.split={kind: random}", "combine={}"]
+    load(REPOSITORY / "conf/demo.yaml", Deployment, [*unordered, "sequence={shape: {reads: set}}"])
+    with pytest.raises(ConfigError, match=r"set sequence\.shape\.reads to set"):
+        load(REPOSITORY / "conf/demo.yaml", Deployment, [*unordered, "sequence={}"])

@@ -1,9 +1,11 @@
 """How many users any two items share: the Gram matrix of the interactions, as pairs, or dense where the catalogue fits in memory."""
 
 import uuid
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
@@ -14,6 +16,7 @@ from recspark.data.catalogue import Catalogue
 from recspark.lake import local_folder
 
 COUNTED = "item int, other int, users bigint"
+TILE = 4_000_000  # entries of a product that are in memory together
 
 
 def item_counts(pairs: DataFrame, catalogue: Catalogue, blocks: int, scratch: str) -> NDArray[np.float64]:
@@ -24,26 +27,53 @@ def item_counts(pairs: DataFrame, catalogue: Catalogue, blocks: int, scratch: st
     return dense_counts(write_counts(pairs, catalogue, blocks, scratch), catalogue.items)
 
 
+def shared_pairs(pairs: DataFrame) -> int:
+    """What `write_counts` has to add up: the sum over users of the square of how many items they had. pairs: (user_id, item_id), each once."""
+    had = pairs.groupBy("user_id").agg(F.count(F.lit(1)).alias("items"))
+    row = had.agg(F.sum(F.col("items") * F.col("items"))).first()
+    return int((row and row[0]) or 0)
+
+
 def write_counts(pairs: DataFrame, catalogue: Catalogue, blocks: int, scratch: str) -> str:
     """The folder of (item, other, users), by position, of all items that share a user, an item with itself among them.
 
-    Blocks of users are multiplied on the executors.
+    Blocks of users are multiplied on the executors, some items at a time: one holds its block's pairs, and of the product TILE entries.
     """
     size = catalogue.items
 
-    def multiply(block: pd.DataFrame) -> pd.DataFrame:
-        users, _ = pd.factorize(block.user_id)
+    def multiply(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        if not (rows := [batch for batch in batches if batch.num_rows]):
+            return
+        block = pa.Table.from_batches(rows)
+        users = pc.dictionary_encode(block["user_id"].combine_chunks()).indices.to_numpy()
         ones = np.ones(len(block), np.int64)
-        have = csr_matrix((ones, (users, block.position.to_numpy())), (users.max() + 1, size))
-        both = (have.T @ have).tocoo()
-        return pd.DataFrame({"item": both.row, "other": both.col, "users": both.data})
+        have_UM = csr_matrix((ones, (users, block["position"].to_numpy())), (users.max() + 1, size))
+        had_MU = have_UM.T.tocsr()
+        work_M = had_MU @ have_UM.sum(axis=1).A1  # at least as many as a row of the product has entries
+        for first, last in tiles(work_M, TILE):
+            both = (had_MU[first:last] @ have_UM).tocoo()
+            item, other = (both.row + first).astype(np.int32), both.col.astype(np.int32)
+            yield pa.RecordBatch.from_arrays(
+                [pa.array(c) for c in (item, other, both.data)], ["item", "other", "users"]
+            )
 
     placed = pairs.join(catalogue.positions(pairs.sparkSession), "item_id")
-    located = placed.select("user_id", "position", F.pmod(F.xxhash64("user_id"), F.lit(blocks)).alias("block"))
-    shared = located.groupBy("block").applyInPandas(multiply, COUNTED)
+    shared = placed.select("user_id", "position").repartition(blocks, "user_id").mapInArrow(multiply, COUNTED)
     folder = f"{scratch}/item_counts-{uuid.uuid4().hex}"
     shared.groupBy("item", "other").agg(F.sum("users").alias("users")).write.parquet(folder)
     return folder
+
+
+def tiles(work_M: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) of rows whose work is at most so much together, or of one that has more."""
+    start, total = 0, 0
+    for row, work in enumerate(work_M):
+        if total and total + work > most:
+            yield start, row
+            start, total = row, 0
+        total += work
+    if total:
+        yield start, len(work_M)
 
 
 def dense_counts(folder: str, size: int) -> NDArray[np.float64]:

@@ -53,7 +53,10 @@ class RawInteractions(RawTable):
     arrived: Arrived | None = Field(
         None, description="a night reads only what had arrived by its run date; without, all that is there"
     )
-    time_unit: TimeUnit = Field("auto", description="of numeric timestamps; auto tells each by its magnitude")
+    time_unit: TimeUnit = Field(
+        "auto",
+        description="of numeric timestamps; auto tells each by its magnitude, and rejects numbers below 100,000,000, such as 20260131",
+    )
 
 
 class ItemColumns(Settings):

@@ -16,6 +16,7 @@ TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 # 1e11 s and 1e11 ms are the years 5138 and 1973, and so on upward: a magnitude tells its unit for any event since 1973.
 MAGNITUDES = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
+LEAST = 1e8  # seconds, in March 1973: a smaller number is a day like 20260131, or counts something else
 # Java's parser also takes "5d" and "5f", and a cast to a timestamp takes "12:03" (today!), "now" and "epoch".
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:nan|inf|infinity)\s*$"
 DATE = r"^\s*[+-]?\d{4,6}-\d"
@@ -74,13 +75,14 @@ def microseconds(column: Column, data_type: T.DataType, unit: TimeUnit, where: s
 
 
 def scaled(value: Column, unit: TimeUnit) -> Column:
-    """A double in a unit -> bigint microseconds; null for NaN, infinities and what 64 bits cannot hold."""
+    """A double in a unit -> bigint microseconds; null for NaN, infinities and what 64 bits cannot hold, and for what `auto` cannot tell."""
     if unit != "auto":
         factor = F.lit(MICROSECONDS[unit])
     else:
         factor = F.lit(MICROSECONDS["ns"])
         for limit, name in reversed(MAGNITUDES):
             factor = F.when(F.abs(value) < limit, MICROSECONDS[name]).otherwise(factor)
+        value = F.when((value < 0) | (value >= LEAST), value)
     return F.rint(value * factor).try_cast("bigint")
 
 

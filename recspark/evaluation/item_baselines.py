@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 
 from recspark.config import Settings
 from recspark.data.catalogue import Catalogue
-from recspark.data.item_counts import dense_counts, nearest, write_counts
+from recspark.data.item_counts import dense_counts, nearest, shared_pairs, write_counts
 from recspark.models.item_based import EaseSettings, ease, ease_bytes, word_weights
 
 Floats = NDArray[np.float32]
@@ -49,6 +49,7 @@ class Sources:
 
     pairs: (user_id, item_id), each once. items: gives (item_id, text). encoded: the column of the catalogue with the texts' vectors under the
     base encoder, None where there are none. word_index: from texts to how often each has each word, and what the word brings to it.
+    pair_limit: of items that users had both, each counted for each user.
     """
 
     catalogue: Catalogue
@@ -57,11 +58,21 @@ class Sources:
     encoded: str | None
     word_index: Callable[[list[str]], tuple[csr_matrix, csr_matrix]]
     scratch: str
+    pair_limit: int
 
     @cached_property
     def counts(self) -> str:
-        """The folder of `write_counts`."""
+        """The folder of `write_counts`. Raises LeftOut if users had so much that it would take too long."""
+        if self.shared > self.pair_limit:
+            raise LeftOut(
+                f"it would count {self.shared:,} pairs of items that users had both, and evaluate.pair_limit is {self.pair_limit:,}"
+            )
         return write_counts(self.pairs, self.catalogue, BLOCKS, self.scratch)
+
+    @cached_property
+    def shared(self) -> int:
+        """Of `shared_pairs`."""
+        return shared_pairs(self.pairs)
 
     @cached_property
     def texts(self) -> list[str]:

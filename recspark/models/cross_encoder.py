@@ -38,16 +38,17 @@ class PairFormat:
 
     @classmethod
     def of(cls, tokenizer: Any) -> "PairFormat":
-        """Read off a text and a pair of one word."""
+        """Read off a text and a pair of one word; where the tokenizer puts nothing between two texts, its end of text does."""
         alone, both = (tokenizer(*texts, return_special_tokens_mask=True) for texts in (("a",), ("a", "a")))
         words = [[n for n, mark in enumerate(t["special_tokens_mask"]) if not mark] for t in (alone, both)]
         half, ids = len(words[0]), both["input_ids"]
+        end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
         first, second = words[1][:half], words[1][half:]
         return cls(
             words[0][0],
             len(alone["input_ids"]) - words[0][-1] - 1,
             tuple(ids[: first[0]]),
-            tuple(ids[first[-1] + 1 : second[0]]),
+            tuple(ids[first[-1] + 1 : second[0]]) or end,
             tuple(ids[second[-1] + 1 :]),
         )
 

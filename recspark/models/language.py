@@ -172,7 +172,16 @@ LanguageObjective = Annotated[MaskedLm | CausalLm, Field(discriminator="kind")]
 def block_losses(
     model: nn.Module, read: Sequence[Ints], wanted: Sequence[Ints], device: torch.device, base: nn.Module | None = None
 ) -> Tensor:
-    """(B,) mean cross-entropy, in nats, over the tokens of each block that something is wanted of; 0 where nothing is.
+    """(B,) mean cross-entropy, in nats, over the tokens of each block that something is wanted of; 0 where nothing is."""
+    losses_N, chosen_BL = token_losses(model, read, wanted, device, base)
+    losses_BL = torch.zeros(chosen_BL.shape, device=device).masked_scatter(chosen_BL, losses_N)
+    return losses_BL.sum(1) / chosen_BL.sum(1).clamp(min=1)
+
+
+def token_losses(
+    model: nn.Module, read: Sequence[Ints], wanted: Sequence[Ints], device: torch.device, base: nn.Module | None = None
+) -> tuple[Tensor, Tensor]:
+    """(N,) cross-entropy, in nats, of each token that something is wanted of, and (B, L) which these are.
 
     base: where the model's head reads what this part of it gives, token by token, as `base_of` has it. The head then reads only
     the tokens that something is wanted of: under masked_lm one in seven.
@@ -188,9 +197,7 @@ def block_losses(
     with nullcontext() if base is None else only_at(base, chosen_BL):
         logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits.float()
     logits_NV = logits[chosen_BL] if base is None else logits[0]
-    losses_N = nn.functional.cross_entropy(logits_NV, labels[chosen_BL], reduction="none")
-    losses_BL = torch.zeros(labels.shape, device=device).masked_scatter(chosen_BL, losses_N)
-    return losses_BL.sum(1) / chosen_BL.sum(1).clamp(min=1)
+    return nn.functional.cross_entropy(logits_NV, labels[chosen_BL], reduction="none"), chosen_BL
 
 
 @contextmanager

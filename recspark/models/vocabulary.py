@@ -53,7 +53,11 @@ class Learned(Settings):
 
     size: int = Field(8000, ge=8, description="tokens, special ones included")
     lowercase: bool = Field(False, description="upper and lower case are one")
-    min_frequency: int = Field(2, ge=1, description="occurrences below which nothing becomes a token")
+    min_frequency: int = Field(
+        2,
+        ge=1,
+        description="occurrences below which nothing becomes a token; a unigram vocabulary goes by probabilities alone",
+    )
     documents: int = Field(1_000_000, ge=1, description="at most so many texts of the corpus are learned from")
     specials: Specials = Specials()
 
@@ -74,6 +78,7 @@ class Learned(Settings):
         text = f"{names.first} $A {names.last}" if both_ways else f"$A {names.last}"
         tokenizer.post_processor = processors.TemplateProcessing(
             single=text,
+            pair=f"{text} $B:1 {names.last}:1",
             special_tokens=[(name, tokenizer.token_to_id(name)) for name in (names.first, names.last)],
         )
         return PreTrainedTokenizerFast(

@@ -101,13 +101,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
 
     settings = load_head(local_folder(path))[2]
     histories = solves.interaction_pairs(interactions, solves.FOLDED)
-    folded = solves.fold_in(
-        histories,
-        vectors.select("item_id", "vector", "interactions", "exposure"),
-        settings,
-        config.embed.blocks,
-        lake.scratch("embed/users"),
-    )
+    known = vectors.select("item_id", "vector", "interactions", "exposure")
+    scratch = lake.scratch("embed/users")
+    folded = keep(solves.fold_in(histories, known, settings, config.embed.blocks, scratch), f"{scratch}/folded")
     lake.write(all_users(lake.read(spark, USERS), folded, model_hash), USER_VECTORS, **about)
     lake.clear_scratch("embed")
 

@@ -13,64 +13,32 @@ cold_among_all, the relevant items are the cold ones, and all are ranked.
 Every two models of a slice are compared over the same users (`evaluation/comparison.py`), and every model's lists of all items are looked
 at by classes of users and items (`evaluation/slices.py`).
 
-`text_before` is what the factorization's map of the text says of tonight's items, and `id_alone` the full model as it would be if it read no
-text, with `factors_alone`, its factors by themselves, where the lists are combined; these, and the baseline `frozen`, are left out where the retriever was trained on another night. `recent_popularity` is popularity by the half-life that
-combine chose, where it chose one. Where ratings are predicted, their errors stand beside, with k 0 (`rating_judge`).
+Which models are judged is `line_up`'s. Where ratings are predicted, their errors stand beside, with k 0 (`rating_judge`).
 """
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
-from recspark.data.blocks import keep
-from recspark.data.catalogue import write_catalogue
-from recspark.data.labels import item_labels
 from recspark.errors import UserError
-from recspark.evaluation.baselines import LEARNED, Als, Baseline, Popularity, VectorBaseline, Vectors
-from recspark.evaluation.item_baselines import Ease, Frozen, ItemKnn, Sources, TfIdf
+from recspark.evaluation.baselines import Als, Baseline, Popularity
+from recspark.evaluation.item_baselines import Ease, Frozen, ItemKnn, TfIdf
 from recspark.evaluation.leaks import told
 from recspark.evaluation.rating_errors import METRICS as ERRORS
-from recspark.lake import Lake, local_folder
-from recspark.models.retriever import load_head
+from recspark.lake import Lake
 from recspark.stages import rating_judge
-from recspark.stages.candidates import ALLOWED, denied_items, mark_denied
-from recspark.stages.history_models import histories_of, history_models, require_packages, word_index
+from recspark.stages.history_models import require_packages
 from recspark.stages.judge import Evaluation, Trial, judge_lists
 from recspark.stages.judged_lists import published_lists, ranked_lists
-from recspark.stages.judged_models import (
-    ENCODED,
-    WITHOUT_TEXT,
-    Model,
-    catalogue_columns,
-    encoded_items,
-    everyone,
-    history_folding,
-    kept,
-    popularity_deciles,
-    priors,
-    tonights_items,
-    truth_and_seen,
-    with_likes,
-)
+from recspark.stages.judged_models import popularity_deciles
 from recspark.stages.judged_rows import comparison_rows, metric_rows, readable, write_judged
 from recspark.stages.leakage import leakage_rows
-from recspark.stages.list_vectors import list_vectors
+from recspark.stages.line_up import line_up, read_night
 from recspark.stages.lists import ListSettings, blocks_for
-from recspark.stages.new_users import Night, judge_new_users
-from recspark.stages.sequence import list_parts, saved
-from recspark.stages.versions import borrowed_version
-from recspark.tables import (
-    INTERACTIONS,
-    ITEM_VECTORS,
-    ITEMS,
-    PREDICTED_RATINGS,
-    RATING_ITEM_FACTORS,
-    USER_VECTORS,
-)
+from recspark.stages.new_users import judge_new_users
+from recspark.tables import ITEMS, PREDICTED_RATINGS, RATING_ITEM_FACTORS
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -93,7 +61,6 @@ INPUTS = (
     "reranked",
 )
 OUTPUTS = ("metrics", "comparisons", "leakage")
-RECENT = "recent_popularity"
 logger = logging.getLogger("recspark")
 
 
@@ -117,6 +84,11 @@ class EvaluateConfig(ListSettings):
     )
     memory_gib: float = Field(
         4, gt=0, description="GiB of the driver for one baseline; one that needs more is left out, and named"
+    )
+    pair_limit: int = Field(
+        10**10,
+        ge=1,
+        description="pairs of items that users had both, each counted for each user: with more, ease and item_knn are left out, and named",
     )
     id_alone: bool = Field(
         False,
@@ -156,12 +128,10 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     check(config)
     lake.clear_scratch("evaluate")
     scratch = lake.scratch("evaluate")
-    interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEM_VECTORS)
-    version = borrowed_version(lake, "evaluate")
-    user_vectors, listed = lake.read(spark, USER_VECTORS), list_vectors(spark, lake, config)
-    require_lengths(settings, items.count())
+    night = read_night(spark, lake, config, scratch)
+    require_lengths(settings, night.items.count())
     published = published_lists(spark, lake, config)
-    if interactions.where("split = 'test'").first() is None:
+    if night.interactions.where("split = 'test'").first() is None:
         if config.preprocess.allow_no_test:
             logger.info("no test rows, as preprocess.allow_no_test allows: there is nothing to evaluate")
             write_judged(spark, lake, [], [], [], {})
@@ -169,81 +139,36 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         raise UserError(
             "evaluate: interactions has no row of split test; set preprocess.split so that some are held out"
         )
+    require_allowed(published, night.denied)
 
-    learned: dict[str, Vectors] = {
-        b.kind: kept(b.vectors(interactions, items, config.seed), f"{scratch}/{b.kind}")
-        for b in settings.baselines
-        if isinstance(b, VectorBaseline)
-    }
-    labels = attribute_labels(spark, lake, settings, scratch)
-    trained = {} if version is not None else tonights_items(spark, lake, config, interactions, items, scratch)
-    beside = {"full": listed.items, **{name: folded.column for name, folded in trained.items()}}
-    if config.combine:
-        beside["factors"] = items
-        if listed.half_life_days is not None:
-            beside[RECENT] = listed.popularity()
-    if config.sequence:
-        beside["sequence"], after_history = sequence_alone(spark, lake, config, interactions, items, scratch)
-    if version is None and any(isinstance(b, Frozen) for b in settings.baselines):
-        beside[ENCODED] = encoded_items(spark, lake, items)
-    denied = denied_items(spark, config, items)
-    if denied is not None and published[Trial("full", "all")].join(denied, "item_id", "left_semi").first() is not None:
-        raise UserError(
-            "evaluate: the table candidates holds items that candidates.deny names now; run again from candidates"
-        )
-    columns = catalogue_columns(items, beside, interactions, learned)
-    columns = columns if denied is None else mark_denied(columns, denied)
-    catalogue = write_catalogue(columns if labels is None else columns.join(labels, "item_id"), scratch)
-    truth, seen = truth_and_seen(interactions, catalogue, config.seed, scratch, listed, denied)
-    if labels is not None:
-        truth = keep(with_likes(truth, interactions, labels), f"{scratch}/likes")
-
-    judged = truth.select("user_id").distinct()
-    before = interactions.join(judged, "user_id", "left_semi")
-    solve = config.factorize if version is None else load_head(local_folder(version.path))[2]
-    fold_in = history_folding(before, items, solve, config.embed.blocks, scratch)
-    slices: dict[str, tuple[str, ...]] = {b.kind: b.slices for b in settings.baselines}
-    sources = Sources(
-        catalogue,
-        interactions.where(F.col("split").isin(*LEARNED)).select("user_id", "item_id").distinct(),
-        lambda: lake.read(spark, ITEMS),
-        ENCODED if ENCODED in beside else None,
-        word_index,
-        scratch,
-    )
-    by_history, left_out = history_models(settings.baselines, sources, settings.memory_gib)
-    models = [
-        *(Model(kind, vectors.users, (f"knows_{kind}",), slices[kind]) for kind, vectors in learned.items()),
-        *([Model(RECENT, everyone(judged))] if RECENT in beside else []),
-        *by_history,
-        *(folded.model(name, fold_in, scratch, listed.repeats) for name, folded in trained.items()),
-        Model("text_after", keep(fold_in(priors(items)), f"{scratch}/after")),
-        *([Model("factors", user_vectors)] if config.combine else []),
-        *([Model("sequence", after_history)] if config.sequence else []),
-        Model("full", listed.users, repeats=listed.repeats),
-    ]
-    models = models if denied is None else [replace(model, known=(*model.known, ALLOWED)) for model in models]
-    trials = tuple(dict.fromkeys((*(Trial(model.name, name) for model in models for name in model.slices), *published)))
-    blocks = blocks_for(judged.count(), settings)
-    histories = histories_of(before, catalogue, config.seed) if by_history else None
+    known = line_up(night)
+    own = (Trial(model.name, name) for model in known.models for name in model.slices)
+    trials = tuple(dict.fromkeys((*own, *published)))
+    blocks, longest, catalogue = blocks_for(known.judged.count(), settings), settings.ks[-1], known.catalogue
     lists = ranked_lists(
-        models, trials, published, judged, histories, seen, catalogue, blocks, settings.ks[-1], settings
+        known.models,
+        trials,
+        published,
+        known.judged,
+        known.histories,
+        known.seen,
+        catalogue,
+        blocks,
+        longest,
+        settings,
     )
-    train_users = interactions.where("split = 'train'").select("user_id").distinct().count()
-    starts = popularity_deciles(items) if settings.slices else None
-    evaluation = Evaluation(
-        trials, catalogue, settings.ks, settings.replicates, train_users, starts, labels is not None
-    )
-    verdicts = judge_lists(lists, truth, evaluation, blocks)
-    texts = {name: folded.items for name, folded in trained.items() if name not in WITHOUT_TEXT} | {
-        "text_after": priors(items)
-    }
-    night = Night(interactions, items, texts, catalogue, solve, train_users, Popularity().kind in learned, denied)
-    new_rows, new_compared = judge_new_users(night, lake, config, f"{scratch}/new_users")
+    deciles = popularity_deciles(night.items) if settings.slices else None
+    labelled = settings.calibrate is not None
+    evaluation = Evaluation(trials, catalogue, settings.ks, settings.replicates, night.train_users, deciles, labelled)
+    verdicts = judge_lists(lists, known.truth, evaluation, blocks)
+    new_rows, new_compared = judge_new_users(night, known, f"{scratch}/new_users")
     rows, errors = metric_rows(evaluation, verdicts) + new_rows, rating_errors(spark, lake, config, blocks)
-    leaks = leakage_rows(interactions, items, lake.read(spark, ITEMS), config.seed) if settings.leakage else []
+    compared = comparison_rows(evaluation, verdicts) + new_compared
+    leaks = []
+    if settings.leakage:
+        leaks = leakage_rows(night.interactions, night.items, lake.read(spark, ITEMS), config.seed)
 
-    write_judged(spark, lake, rows + errors, comparison_rows(evaluation, verdicts) + new_compared, leaks, left_out)
+    write_judged(spark, lake, rows + errors, compared, leaks, known.left_out)
     lake.clear_scratch("evaluate")
     logger.info("%s", readable(rows, settings.ks[0]))
     if leaks:
@@ -252,32 +177,21 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         logger.info("%s", readable(errors, 0, ERRORS, "errors of predicted ratings"))
 
 
-def sequence_alone(
-    spark: SparkSession, lake: Lake, config: "Deployment", interactions: DataFrame, items: DataFrame, scratch: str
-) -> tuple[DataFrame, DataFrame]:
-    """(item_id, vector) and (user_id, vector) of the judged users under the sequence model."""
-    positions = write_catalogue(items.select("item_id", "interactions"), f"{scratch}/sequence")
-    judged = interactions.where("split = 'test'").select("user_id").distinct()
-    histories = histories_of(interactions.join(judged, "user_id", "left_semi"), positions, config.seed)
-    found = list_parts(saved(spark, lake, config), positions, histories)
-    return keep(found[0], f"{scratch}/sequence-items"), keep(found[1], f"{scratch}/sequence-users")
-
-
-def attribute_labels(spark: SparkSession, lake: Lake, settings: EvaluateConfig, scratch: str) -> DataFrame | None:
-    """(item_id, labels) of the attribute whose mix is judged, if any is."""
-    if settings.calibrate is None:
-        return None
-    items = lake.read(spark, ITEMS)
-    found = item_labels(items, settings.calibrate, settings.calibrate_separator, "evaluate.calibrate")
-    return keep(found, f"{scratch}/labels")
-
-
 def rating_errors(spark: SparkSession, lake: Lake, config: "Deployment", blocks: int) -> list[tuple]:
     """Rows of the metrics table for the predicted ratings, where the configuration has any."""
     if config.ratings is None:
         return []
     predicted, items = lake.read(spark, PREDICTED_RATINGS), lake.read(spark, RATING_ITEM_FACTORS)
     return rating_judge.judge_ratings(predicted, items, config.seed, config.evaluate.replicates, blocks)
+
+
+def require_allowed(published: dict[Trial, DataFrame], denied: DataFrame | None) -> None:
+    """UserError if the candidates hold an item that is denied by now."""
+    lists = published[Trial("full", "all")]
+    if denied is not None and lists.join(denied, "item_id", "left_semi").first() is not None:
+        raise UserError(
+            "evaluate: the table candidates holds items that candidates.deny names now; run again from candidates"
+        )
 
 
 def require_lengths(settings: EvaluateConfig, items: int) -> None:

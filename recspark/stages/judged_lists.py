@@ -78,7 +78,8 @@ def ranked_lists(
     }
     ranked = recommend_trials(users, seen, catalogue, rankings, blocks, settings, task_threads(spark))
     for trial, lists in published.items():
-        listed = lists.where(F.col("rank") <= longest).join(catalogue.positions(spark), "item_id")
+        mine = lists.where(F.col("rank") <= longest).join(judged, "user_id", "left_semi")
+        listed = mine.join(catalogue.positions(spark), "item_id")
         ranked = ranked.unionByName(
             listed.select(F.lit(trials.index(trial)).alias("trial"), "user_id", "rank", "position")
         )

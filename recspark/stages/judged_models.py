@@ -1,7 +1,7 @@
 """What evaluate judges: the models, their vectors in one catalogue, and what counts as right."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame, SparkSession
@@ -16,6 +16,7 @@ from recspark.evaluation.baselines import LEARNED, Vectors
 from recspark.evaluation.slices import decile_starts
 from recspark.lake import Lake
 from recspark.models.factors import FactorSettings
+from recspark.stages.candidates import ALLOWED
 from recspark.stages.combined_alone import IdsAlone
 from recspark.stages.factorize import learn_items
 from recspark.stages.judge import SLICES
@@ -50,6 +51,11 @@ class Model:
         if isinstance(self.users, FromHistory):
             return Ranking("history", self.users, top_k, (*self.known, *allowed))
         return Ranking(self.name, self.name, top_k, (*self.known, *allowed), self.repeats)
+
+
+def allowed_only(models: list[Model], denied: DataFrame | None) -> list[Model]:
+    """The same, listing nothing that is denied; the catalogue has the column of what is allowed, where anything is."""
+    return models if denied is None else [replace(model, known=(*model.known, ALLOWED)) for model in models]
 
 
 def catalogue_columns(

@@ -9,28 +9,26 @@ A user after n events is a user of its own to the code below, by a name that say
 """
 
 import logging
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recspark.data import popularity as counted
+from recspark.data import popularity as popularity_counts
 from recspark.data.blocks import keep
 from recspark.data.catalogue import Catalogue, write_catalogue
 from recspark.data.matrices import write_matrix
 from recspark.data.new_users import after_each, each_count, had_and_new, placed_events
-from recspark.lake import Lake
-from recspark.models.factors import FactorSettings
+from recspark.evaluation.baselines import Popularity
 from recspark.retrieval.combination import Choice
-from recspark.stages.candidates import ALLOWED
 from recspark.stages.combine import user_vectors
 from recspark.stages.combined_world import Sides, World
 from recspark.stages.judge import Evaluation, Trial, judge_lists
 from recspark.stages.judged_lists import ranked_lists
-from recspark.stages.judged_models import Model, everyone, history_folding
+from recspark.stages.judged_models import Model, allowed_only, everyone, history_folding
 from recspark.stages.judged_rows import comparison_rows, metric_rows
+from recspark.stages.line_up import LineUp, Night
 from recspark.stages.list_vectors import CHOICE
 from recspark.stages.lists import blocks_for
 from recspark.stages.sequence import saved
@@ -42,34 +40,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger("recspark")
 
 
-@dataclass(frozen=True)
-class Night:
-    """What evaluate has at hand.
+def judge_new_users(night: Night, known: LineUp, scratch: str) -> tuple[list[tuple], list[tuple]]:
+    """Rows of the tables metrics and comparisons; none where nobody is new, which the log says, or nobody asked.
 
-    items: (item_id, vector, interactions, exposure), what the full model folds in over; texts: by the models' names, likewise.
-    catalogue: of evaluate, with a column for each model; train_users: how many there are. popularity: whether it is among the baselines. denied: (item_id) of what
-    no list may hold; the catalogue has the column `allowed` then.
+    known: what those are judged by whom something was learned from; its catalogue and its models' names serve here, too.
     """
-
-    interactions: DataFrame
-    items: DataFrame
-    texts: dict[str, DataFrame]
-    catalogue: Catalogue
-    solve: FactorSettings
-    train_users: int
-    popularity: bool
-    denied: DataFrame | None = None
-
-
-def judge_new_users(night: Night, lake: Lake, config: "Deployment", scratch: str) -> tuple[list[tuple], list[tuple]]:
-    """Rows of the tables metrics and comparisons; none where nobody is new, which the log says, or nobody asked."""
-    settings, counts = config.evaluate, config.evaluate.new_users
+    config, settings, counts = night.config, night.config.evaluate, night.config.evaluate.new_users
     if not counts:
         return [], []
     placed = keep(placed_events(night.interactions, night.items, counts[-1], config.seed), f"{scratch}/placed")
     had, new = had_and_new(placed, night.interactions, counts[-1])
     new = new if night.denied is None else new.join(night.denied, "item_id", "left_anti")
-    truth = keep(truth_of(new, night.catalogue, counts, config.seed), f"{scratch}/truth")
+    truth = keep(truth_of(new, known.catalogue, counts, config.seed), f"{scratch}/truth")
     judged = truth.select("user_id").distinct()
     repeated = judged.count()
     if not repeated:
@@ -80,13 +62,13 @@ def judge_new_users(night: Night, lake: Lake, config: "Deployment", scratch: str
         )
         return [], []
     logger.info("%s", readable(repeated // len(counts), config))
-    models = models_of(night, lake, config, after_each(placed, counts), judged, scratch)
+    models = models_of(night, known, after_each(placed, counts), judged, scratch)
     trials = tuple(Trial(model.name, "all") for model in models)
-    seen = each_count(positions_of(had, night.catalogue), counts).withColumn("again", F.lit(False)).drop("history")
+    seen = each_count(positions_of(had, known.catalogue), counts).withColumn("again", F.lit(False)).drop("history")
     blocks, longest = blocks_for(repeated, settings), settings.ks[-1]
-    lists = ranked_lists(models, trials, {}, judged, None, seen, night.catalogue, blocks, longest, settings)
+    lists = ranked_lists(models, trials, {}, judged, None, seen, known.catalogue, blocks, longest, settings)
     evaluation = Evaluation(
-        trials, night.catalogue, settings.ks, settings.replicates, night.train_users, new_users=counts
+        trials, known.catalogue, settings.ks, settings.replicates, night.train_users, new_users=counts
     )
     verdicts = judge_lists(lists, truth, evaluation, blocks)
     return metric_rows(evaluation, verdicts), comparison_rows(evaluation, verdicts)
@@ -103,41 +85,41 @@ def positions_of(pairs: DataFrame, catalogue: Catalogue) -> DataFrame:
     return pairs.join(catalogue.positions(pairs.sparkSession), "item_id").select("user_id", "position")
 
 
-def models_of(
-    night: Night, lake: Lake, config: "Deployment", events: DataFrame, judged: DataFrame, scratch: str
-) -> list[Model]:
+def models_of(night: Night, known: LineUp, events: DataFrame, judged: DataFrame, scratch: str) -> list[Model]:
     """Popularity, the texts alone, and the full model, in the order in which evaluate judges them; users folded in from these events."""
+    config, popularity = night.config, Popularity().kind
     mine = events.join(judged, "user_id", "left_semi")
-    fold_in = history_folding(mine, night.items, night.solve, config.embed.blocks, scratch)
-    models = [Model("popularity", everyone(judged), ("knows_popularity",))] if night.popularity else []
-    for name, items in night.texts.items():
+    fold_in = history_folding(mine, night.items, known.solve, config.embed.blocks, scratch)
+    counted = popularity in (model.name for model in known.models)
+    models = [Model(popularity, everyone(judged), (f"knows_{popularity}",))] if counted else []
+    for name, items in known.texts.items():
         models.append(Model(name, keep(fold_in(items), f"{scratch}/{name}")))
     folded = keep(fold_in(night.items), f"{scratch}/folded")
     if config.combine:
-        made = combined(night, lake, mine, folded, config, scratch)
+        made = combined(night, known.catalogue, mine, folded, scratch)
         folded = keep(made, f"{scratch}/full")
     models.append(Model("full", folded))
-    return models if night.denied is None else [replace(model, known=(*model.known, ALLOWED)) for model in models]
+    return allowed_only(models, night.denied)
 
 
-def combined(
-    night: Night, lake: Lake, events: DataFrame, folded: DataFrame, config: "Deployment", scratch: str
-) -> DataFrame:
+def combined(night: Night, catalogue: Catalogue, events: DataFrame, folded: DataFrame, scratch: str) -> DataFrame:
     """(user_id, vector): the folded users as combine would combine them tonight.
 
     What each item says of the others is read back from the last part of the items' combined vectors, and its popularity from before that; the diagonal there is what
     combine lists a user's own items by again, and no part of it.
     """
-    choice = Choice(**lake.manifest(COMBINED_USER_VECTORS)[CHOICE])
+    choice = Choice(**night.lake.manifest(COMBINED_USER_VECTORS)[CHOICE])
     factors = write_catalogue(night.items.select("item_id", "vector"), scratch)
-    listed = night.catalogue.array("full")
+    listed = catalogue.array("full")
     similar = np.array(listed[:, -factors.items :].T)
     np.fill_diagonal(similar, 0.0)
     popular = np.array(listed[:, -factors.items - 1])[None]
-    sequences = saved(folded.sparkSession, lake, config) if config.sequence else None
-    sides = Sides(factors, sequences, counted.Popularity((choice.half_life_days,), write_matrix(popular, scratch)))
+    sequences = saved(night.spark, night.lake, night.config) if night.config.sequence else None
+    sides = Sides(
+        factors, sequences, popularity_counts.Popularity((choice.half_life_days,), write_matrix(popular, scratch))
+    )
     world = World(factors, folded, events, {choice.texts: write_matrix(similar, scratch)}, sides)
-    return user_vectors(world, folded, choice, config.seed)
+    return user_vectors(world, folded, choice, night.config.seed)
 
 
 def readable(users: int, config: "Deployment") -> str:

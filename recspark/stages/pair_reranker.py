@@ -23,9 +23,11 @@ from recspark.errors import UserError
 from recspark.lake import local_folder
 from recspark.lake.folders import folder_hash
 from recspark.models.adaptation import LastLayers
+from recspark.models.bottleneck import SETTINGS as ADAPTERS
 from recspark.models.cross_encoder import PairAdaptation, PairFormat
 from recspark.models.encoder import EncoderConfig, load_tokenizer, longest_text
 from recspark.models.model_folder import model_folder
+from recspark.models.prompted import prompt_of
 from recspark.session import task_threads
 from recspark.stages.base_encoder import base_encoder
 from recspark.stages.lists import id_type
@@ -82,8 +84,14 @@ class CrossEncoderReranker(RankedTraining):
         return LearnedPairs(model, base, reader, task_threads(night.spark), night)
 
     def require_room(self, base: EncoderConfig, form: PairFormat) -> None:
-        """UserError if a pair can be longer than the encoder reads."""
-        limit, longest = longest_text(model_folder(base.path)), self.history_tokens + self.item_tokens + form.marks
+        """UserError if a pair can be longer than the encoder reads, or the encoder has what a cross-encoder would not keep."""
+        folder = model_folder(base.path)
+        if prompt_of(folder) or (folder / ADAPTERS).is_file():
+            raise UserError(
+                f"rerank.model: the encoder {base.path} has a prompt or adapters beside its backbone, which a cross-encoder does not keep; "
+                "set encoder.path to a plain model, such as the one that it was made from, or take rerank.model.kind features"
+            )
+        limit, longest = longest_text(folder), self.history_tokens + self.item_tokens + form.marks
         if limit and longest > limit:
             raise UserError(
                 f"rerank.model: history_tokens {self.history_tokens}, item_tokens {self.item_tokens} and {form.marks} marks are {longest} "
@@ -174,24 +182,25 @@ class LearnedPairs:
             folder = self.night.scratch(f"model-{folder_hash(Path(local))[:16]}")
             self.night.lake.put_folder(local, folder)
         reader, threads, budget = self.reader, self.threads, self.base.tokens_per_batch
+        trusted = self.base.trust_remote_code
 
         def score(questions: "list[Question]") -> list[np.ndarray]:
             from recspark.retrieval.encode import scores_of
 
             pairs = [reader.pairs(q) for q in questions]
-            found = scores_of(kept_model(folder, threads), [pair for own in pairs for pair in own], budget)
+            found = scores_of(kept_model(folder, threads, trusted), [pair for own in pairs for pair in own], budget)
             return np.split(found, np.cumsum([len(own) for own in pairs])[:-1])
 
         return score
 
 
 @lru_cache(maxsize=1)
-def kept_model(folder: str, threads: int) -> "CrossEncoder":
+def kept_model(folder: str, threads: int, trust_remote_code: bool) -> "CrossEncoder":
     """The model, loaded once per Python worker."""
     import torch
 
     from recspark.models.cross_encoder import load_cross_encoder
 
     torch.set_num_threads(threads)
-    model = load_cross_encoder(local_folder(folder))
+    model = load_cross_encoder(local_folder(folder), trust_remote_code)
     return model.to("cuda") if torch.cuda.is_available() else model

@@ -1,6 +1,7 @@
 """What finetune does otherwise where its objective is one by pair: the training tables, and the head made anew afterwards."""
 
 import logging
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from recspark.data.priors import text_prior
 from recspark.data.sums import exact_mean
 from recspark.errors import UserError
 from recspark.lake import Lake
+from recspark.lake.folders import folder_hash
 from recspark.models.encoder import EncoderConfig
 from recspark.models.model_folder import content_hash
 from recspark.models.objectives import Mse, PairObjective, parts_of
@@ -116,9 +118,11 @@ def refit_head(
     scratch = lake.scratch("finetune/refit")
     with TemporaryDirectory() as folder:
         save_retriever(model, base, factors.settings, folder)
-        lake.put_folder(folder, f"{scratch}/encoder")
+        # Named by its content: a machine's copy of an earlier training's must not be taken for it.
+        encoder_path = f"{scratch}/encoder-{folder_hash(Path(folder))[:16]}"
+        lake.put_folder(folder, encoder_path)
     items = lake.read(spark, ITEMS)
-    encoder = base.model_copy(update={"path": f"{scratch}/encoder", "pooling": None})
+    encoder = base.model_copy(update={"path": encoder_path, "pooling": None})
     texts = items.select("text_hash", "token_ids").dropDuplicates(["text_hash"])
     encoded = keep(encode_texts(spark, texts, encoder, content_hash(encoder.path)), f"{scratch}/encoded")
     vectors = items.select("item_id", "text_hash").join(encoded, "text_hash").select("item_id", "vector")

@@ -27,10 +27,10 @@ from recspark.data.sources import file_errors, source_views
 from recspark.errors import UserError
 from recspark.lake import Lake, Traffic
 from recspark.lake.folders import folder_hash
-from recspark.models.encoder import load_tokenizer
+from recspark.models.encoder import EncoderConfig, load_tokenizer
 from recspark.models.language import Continued, LanguageObjective, MaskedLm, Start
 from recspark.models.model_folder import content_hash, model_folder
-from recspark.models.pooling import FILE, pooling_config, pooling_of
+from recspark.models.pooling import FILE, Pooling, pooling_config, pooling_of
 from recspark.models.vocabulary import OfModel, Vocabulary
 from recspark.stages.training import RankedTraining, best_model, fingerprint_of, log_frame, make_job, train
 from recspark.tables import PRETRAINING_BLOCKS, PRETRAINING_LOG
@@ -98,6 +98,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     if date := date_that_will_do(lake, settings.refresh_days, recipe):
         log.info("  the model pretrained of %s was made with these settings and stays", date)
         return
+    pooling = pooling_to_keep(settings.start, config.encoder)
     with ExitStack() as stack, file_errors("pretrain"):
         texts = read_texts(spark, config).persist()
         stack.callback(texts.unpersist)
@@ -125,8 +126,16 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     job = make_job(lake, "pretrain", settings, lesson, PRETRAINING_BLOCKS, config.seed, fingerprint)
     train(spark, lake, "pretrain", job, settings, f"{settings.start.kind}, {settings.objective.kind}")
     model, rows = best_model(job)
-    publish(spark, lake, settings, model, rows, tokenizer, recipe)
+    publish(spark, lake, model, rows, tokenizer, recipe, pooling)
     lake.clear_scratch("pretrain")
+
+
+def pooling_to_keep(start: Start, encoder: EncoderConfig) -> Pooling | None:
+    """Of a model that is continued, as `encoder.pooling` or its folder says; None of a new one.
+
+    Raises UserError, before anything is trained, if neither says one that there is.
+    """
+    return (encoder.pooling or pooling_of(model_folder(start.path))) if isinstance(start, Continued) else None
 
 
 def found_everywhere(start: Start) -> Start:
@@ -212,13 +221,13 @@ def block_table(texts: DataFrame, tokenizer: str, settings: PretrainConfig, seed
 def publish(
     spark: SparkSession,
     lake: Lake,
-    settings: PretrainConfig,
     model: Any,
     rows: list[dict[str, Any]],
     tokenizer: str,
     recipe: str,
+    pooling: Pooling | None,
 ) -> None:
-    """The model of the best epoch with its tokenizer, and the log of the training."""
+    """The model of the best epoch with its tokenizer, how it is pooled if that is known, and the log of the training."""
     held_out = [row["valid_loss"] for row in rows if row["valid_loss"] is not None]
     about: dict[str, Any] = {"recipe": recipe}
     if held_out:
@@ -231,8 +240,7 @@ def publish(
     with TemporaryDirectory() as folder:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer_in(tokenizer).save_pretrained(folder)
-        if isinstance(settings.start, Continued):  # its pooling goes on, too
-            kind = pooling_of(model_folder(settings.start.path))
+        if pooling is not None:
             (Path(folder) / FILE).parent.mkdir()
-            (Path(folder) / FILE).write_text(json.dumps(pooling_config(kind, model.config.hidden_size)))
+            (Path(folder) / FILE).write_text(json.dumps(pooling_config(pooling, model.config.hidden_size)))
         lake.write_model("pretrained", folder, **about)

@@ -188,7 +188,9 @@ def examples(published: DataFrame, interactions: DataFrame, items: DataFrame, us
         later.withColumn("later", F.lit(True)), ["user_id", "item_id"], "left"
     )
 
-    history = past.where(F.col("place") <= EXAMPLE_ROWS).join(titles, "item_id", "left").orderBy("place").collect()
+    # Days by Spark, whose time zone is the session's; a timestamp that is collected comes in the driver's own.
+    past = past.where(F.col("place") <= EXAMPLE_ROWS).withColumn("day", F.date_format("event_time", "yyyy-MM-dd"))
+    history = past.join(titles, "item_id", "left").orderBy("place").collect()
     entries = lists.join(titles, "item_id", "left").orderBy("rank").collect()
     return [
         Example(
@@ -212,6 +214,5 @@ def title_of(row: Row) -> str:
 
 def event_note(event: Row) -> str:
     """The day and the rating, where there are any."""
-    day = f"{event['event_time']:%Y-%m-%d}" if event["event_time"] is not None else ""
     rating = f"rated {event['rating']:g}" if event["rating"] is not None else ""
-    return ", ".join(part for part in (day, rating) if part)
+    return ", ".join(part for part in (event["day"], rating) if part)

@@ -83,7 +83,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     distinct = queries.select("text_hash", "token_ids").dropDuplicates(["text_hash"])
     retriever = config.encoder.model_copy(update={"path": path, "pooling": None})
     encoded = encode_texts(spark, distinct, retriever, model_hash).select("text_hash", "vector")
-    vectors = queries.join(encoded, "text_hash")
+    vectors = queries.join(keep(encoded, f"{scratch}/encoded"), "text_hash")
     ranked = items.join(texts.select("text_hash", "vector"), "text_hash").select("item_id", "vector")
 
     known = known_users(spark, lake, queries, settings.personal_weight, model_hash)

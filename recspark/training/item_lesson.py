@@ -21,7 +21,7 @@ from recspark.models.objectives import CorrectedAllPairs, ItemTargets, Objective
 from recspark.models.retriever import Factors, Retriever
 from recspark.training.kept import KeptSteps
 from recspark.training.launcher import Ranks
-from recspark.training.learner import Losses, TrainingSettings, set_dropout
+from recspark.training.learner import Losses, TrainingSettings, mixed_precision, set_dropout
 from recspark.training.prefix import KeptStates, keep_prefix
 from recspark.training.reader import Columns, Shard, Step
 
@@ -74,7 +74,7 @@ class ItemLesson:
         factors, objective = Factors.load(local_folder(self.factors)), self.settings.objective
         gram_KK = torch.from_numpy(factors.user_gram).float().to(device)
         kept, forms = self.keep_prefix(model, shard, device), KeptSteps(int(self.settings.forms_gib * 2**30))
-        mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        mixed = mixed_precision(device)
 
         def forms_of(step: Step) -> Tensor:
             assert not isinstance(objective, PairObjective)

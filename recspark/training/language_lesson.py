@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from recspark.lake import local_folder
-from recspark.models.language import LanguageObjective, Start, base_of, block_losses
+from recspark.models.language import LanguageObjective, Start, base_of, block_losses, token_losses
 from recspark.training.launcher import Ranks
-from recspark.training.learner import Losses, set_dropout
+from recspark.training.learner import Losses, mixed_precision, set_dropout
 from recspark.training.reader import Columns, Shard, Step
 
 
@@ -42,7 +42,7 @@ class LanguageLesson:
 
     def losses(self, model: nn.Module, shard: Shard, device: torch.device, ranks: Ranks) -> Losses:
         tokenizer = tokenizer_in(self.tokenizer)
-        mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        mixed = mixed_precision(device)
         base = base_of(model)
         others = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
 
@@ -55,6 +55,8 @@ class LanguageLesson:
                 examples.append(self.objective.example(tokens, words, draw, tokenizer.mask_token_id, others))
             read, wanted = zip(*examples, strict=True)
             with torch.autocast(device.type, torch.bfloat16, mixed):
+                if step.key[0] == "valid":  # a perplexity is of tokens: the last block of a corpus may hold one
+                    return token_losses(called, read, wanted, device, base)[0]
                 return block_losses(called, read, wanted, device, base)
 
         return losses

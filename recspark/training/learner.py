@@ -98,11 +98,19 @@ def make_learner(job: TrainingJob, ranks: Ranks) -> Learner:
     return Learner(model, parameters, optimizer, device)
 
 
+def mixed_precision(device: torch.device) -> bool:
+    """Whether steps are computed in bf16: on a GPU that has it, which is not one that emulates it."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def set_dropout(model: nn.Module, probability: float) -> None:
-    """Of every dropout that the model has."""
+    """Of every dropout that the model has: a module, or a number that a module calls a function with, as OPT's layers do."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = probability
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, probability)
 
 
 def keep_if_best(progress: Progress, learner: Learner, epoch: int, held_out: float | None) -> None:

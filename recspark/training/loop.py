@@ -110,7 +110,7 @@ def require_finite(loss: float, what: str, job: TrainingJob, shard: Shard, step:
 def evaluate(
     job: TrainingJob, learner: Learner, losses_of: Losses, shard: Shard, ranks: Ranks, reporter: Reporter
 ) -> float | None:
-    """Mean loss over the held-out examples of all ranks; None where none are held out."""
+    """Mean loss over the held-out examples of all ranks, or over what their lesson tells of them; None where none are held out."""
     total = torch.zeros(2, dtype=torch.float64)
     learner.model.eval()
     with torch.no_grad():

@@ -4,16 +4,17 @@ All lie in temporary files that are mapped, so memory holds what is being read. 
 size, K factors.
 """
 
+import tempfile
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recspark.errors import UserError
 from recspark.models.encoder import pad
+from recspark.training.kept import reserved
 from recspark.training.launcher import Ranks
 from recspark.training.prefix import Prefix
 from recspark.training.reader import Ragged, opened
@@ -26,8 +27,7 @@ class PairItems:
     """The table `pair_items`: tokens, share of the examples' targets, rating bias; each by position."""
 
     def __init__(self, path: str):
-        self.folder = TemporaryDirectory(prefix="recspark-items-")
-        tokens = Ragged(Path(self.folder.name) / "tokens", np.dtype("<i4"))
+        tokens = Ragged(np.dtype("<i4"))
         positions, shares, biases = [np.empty(0, np.int64)], [np.empty(0)], [np.empty(0)]
         for piece in opened(path).to_batches(columns=["position", "tokens", "share", "bias"]):
             tokens.append(piece.column("tokens").to_numpy(zero_copy_only=False))
@@ -53,7 +53,7 @@ class PairItems:
 
 
 class ItemStates:
-    """What the frozen layers make of each item's text, (L, H), kept from its first use on."""
+    """What the frozen layers make of each item's text, (L, H), kept from its first use on. Raises OSError if there is no room for all."""
 
     def __init__(self, prefix: Prefix, items: PairItems):
         self.prefix, self.items = prefix, items
@@ -61,9 +61,8 @@ class ItemStates:
         lengths = items.lengths(np.arange(len(items))) + self.prompt
         self.ends = np.concatenate([[0], np.cumsum(lengths)])
         self.filled = np.zeros(len(items), bool)
-        self.folder = TemporaryDirectory(prefix="recspark-states-")
         shape = (int(self.ends[-1]), prefix.encoder.embedding_size)
-        self.values = np.memmap(Path(self.folder.name) / "states", np.float32, "w+", shape=shape)
+        self.values = np.memmap(reserved(4 * shape[0] * shape[1]), np.float32, "r+", shape=shape)
 
     @staticmethod
     def size(prefix: Prefix, items: PairItems) -> int:
@@ -89,12 +88,20 @@ class ItemStates:
 
 
 class KeptVectors:
-    """(M, K) vectors of all items, made anew when told: each rank encodes its share, and all get all."""
+    """(M, K) vectors of all items, made anew when told: each rank encodes its share, and all get all.
+
+    Raises UserError if the temporary folder has no room for them.
+    """
 
     def __init__(self, items: int, size: int, device: torch.device):
-        self.folder = TemporaryDirectory(prefix="recspark-vectors-")
-        path = str(Path(self.folder.name) / "vectors")
-        self.mapped = torch.from_file(path, shared=True, size=items * size).view(items, size)
+        try:
+            file = reserved(4 * items * size)
+        except OSError as error:
+            raise UserError(
+                f"the temporary folder {tempfile.gettempdir()} has no room for the vectors of {items:,} items, {4 * items * size:,} bytes "
+                f"a rank ({error}); make room, or set TMPDIR to a larger disk"
+            ) from None
+        self.mapped = torch.from_numpy(np.memmap(file, np.float32, "r+", shape=(items, size)))
         self.vectors, self.device = self.mapped, device
 
     def refresh(self, lengths: Positions, encode: Callable[[Positions], Tensor], ranks: Ranks) -> None:

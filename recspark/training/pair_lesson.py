@@ -20,7 +20,7 @@ from recspark.models.retriever import Retriever
 from recspark.training.item_lesson import ItemLesson, ItemSettings
 from recspark.training.kept import SPARE
 from recspark.training.launcher import Gathered, Ranks
-from recspark.training.learner import Losses
+from recspark.training.learner import Losses, mixed_precision
 from recspark.training.pair_items import ItemStates, KeptVectors, PairItems, Positions, spread_over
 from recspark.training.pair_step import Draws, PairSettings, StepItems, candidates_of
 from recspark.training.prefix import keep_prefix
@@ -133,7 +133,7 @@ class Reading:
         self.model, self.items, self.device, self.ranks = model, items, device, ranks
         self.refresh_steps = refresh_steps
         self.kept = KeptVectors(len(items), model.retriever.head.out_features, device)
-        self.mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.mixed = mixed_precision(device)
         self.states = self.keep_states(limit)
         self.learned, self.epoch = 0, -1  # steps learned since the vectors were made; the epoch they are for
 
@@ -148,7 +148,10 @@ class Reading:
         free = shutil.disk_usage(tempfile.gettempdir()).free - SPARE
         if kept is None or ItemStates.size(kept.prefix, self.items) > min(limit, free):
             return None
-        return ItemStates(kept.prefix, self.items)
+        try:
+            return ItemStates(kept.prefix, self.items)
+        except OSError:  # another rank of this machine has taken the room meanwhile
+            return None
 
     def vectors(self, called: nn.Module, positions: Positions) -> Tensor:
         """(n, K) of items, by the model to call."""

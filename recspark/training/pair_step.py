@@ -101,7 +101,7 @@ class Draws:
 
 
 def log_q(scope: Scope, found: StepItems, items: PairItems, draws: Draws, size: int) -> NDArray[np.float64]:
-    """(D,) log of the probability that an item is a candidate of a step of `size` examples; 0 for a mined one.
+    """(D,) log of the probability that an item is a candidate of a step of `size` examples, as a target or drawn.
 
     1 − (1 − p)^size (1 − q)^(n size), p the share of targets (0 in the scope `drawn`) and q the probability of a draw.
     """
@@ -109,7 +109,7 @@ def log_q(scope: Scope, found: StepItems, items: PairItems, draws: Draws, size: 
         missed = size * draws.random * np.log1p(-draws.probability[found.positions])
         if scope == "step":
             missed = missed + size * np.log1p(-items.share[found.positions])
-    return np.where(found.mined, 0.0, np.log(np.maximum(-np.expm1(missed), 1e-12)))
+    return np.log(np.maximum(-np.expm1(missed), 1e-12))
 
 
 def candidates_of(
@@ -125,10 +125,13 @@ def candidates_of(
         negative[owner, of_users] = False
         vectors = kept_MK.index_copy(0, torch.from_numpy(found.positions).to(device), fresh_DK)
         columns, logs = targets, np.zeros(len(items))
+        own = np.zeros(len(step))
     else:
         allowed = np.ones(len(found.positions), bool) if scope == "step" else found.drawn | found.mined
         negative, places = np.tile(allowed, (len(step), 1)), found.columns(of_users)
         negative[owner[places >= 0], places[places >= 0]] = False
-        vectors, columns, logs = fresh_DK, found.columns(targets), log_q(scope, found, items, draws, step.size)
+        vectors, columns, there = fresh_DK, found.columns(targets), log_q(scope, found, items, draws, step.size)
+        logs, own = np.where(found.mined, 0.0, there), there[columns]  # what was mined is certain to be there
     negative[np.arange(len(step)), columns] = False
-    return Candidates(vectors, *(torch.from_numpy(a).to(device) for a in (columns, negative, logs.astype(np.float32))))
+    arrays = columns, negative, logs.astype(np.float32), own.astype(np.float32)
+    return Candidates(vectors, *(torch.from_numpy(array).to(device) for array in arrays))

@@ -148,7 +148,7 @@ class KeptStates:
     @contextmanager
     def under(self, step: Any, token_ids_BL: Tensor, mask_BL: Tensor) -> Iterator[None]:
         """Within it, the encoder's call with a step's texts starts from what is kept; `step` must name the same texts each time."""
-        device, again = token_ids_BL.device, step in self.kept.files
+        device, again = token_ids_BL.device, step in self.kept
         states = self.kept.of(step, partial(self.prefix.states, token_ids_BL, mask_BL), device)
         first = self.kept.found((step, "first"), device)
         if first is not None:

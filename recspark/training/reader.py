@@ -4,16 +4,17 @@ The only importer of Petastorm. Both readers give the same examples in the same 
 """
 
 import logging
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recspark.errors import UserError
+from recspark.training.kept import nameless
 
 ReaderKind = Literal["petastorm", "arrow"]
 LAYOUT = ("part", "batch", "slot", "batch_size")  # every training table's; see data.examples
@@ -46,20 +47,21 @@ class Step:
 
 
 class Ragged:
-    """Rows of unequal length, appended to a file and then mapped: memory holds what is being read."""
+    """Rows of unequal length, appended to a temporary file and then mapped: memory holds what is being read, and 8 bytes a row."""
 
-    def __init__(self, path: Path, dtype: np.dtype[Any]):
-        self.path, self.dtype, self.ends = path, dtype, [0]
-        self.stream = path.open("wb")
+    def __init__(self, dtype: np.dtype[Any]):
+        self.dtype, self.ends = dtype, array("q", [0])
+        self.file = nameless()
 
     def append(self, rows: NDArray[Any]) -> None:
         for row in rows:
-            self.stream.write(row)
+            self.file.write(row)
             self.ends.append(self.ends[-1] + len(row) // self.dtype.itemsize)
 
     def close(self) -> None:
-        self.stream.close()
-        self.values = np.memmap(self.path, self.dtype, "r") if self.ends[-1] else np.empty(0, self.dtype)
+        self.file.flush()
+        self.values = np.memmap(self.file, self.dtype, "r") if self.ends[-1] else np.empty(0, self.dtype)
+        self.file.close()
 
     def __getitem__(self, row: int) -> NDArray[Any]:
         return self.values[self.ends[row] : self.ends[row + 1]]
@@ -71,21 +73,23 @@ class Shard:
     def __init__(self, path: str, kind: ReaderKind, columns: Columns):
         """path: the folder of one shard."""
         self.path, self.columns = path, columns
-        self.folder = TemporaryDirectory(prefix="recspark-shard-")
-        self.ragged = {name: Ragged(Path(self.folder.name) / name, dtype) for name, dtype in columns.arrays.items()}
+        self.ragged = {name: Ragged(dtype) for name, dtype in columns.arrays.items()}
         plain: dict[str, list[NDArray[Any]]] = {name: [] for name in (*LAYOUT, *columns.numbers)}
         for piece in READERS[kind](path, columns.names):
             for name, ragged in self.ragged.items():
                 ragged.append(piece[name])
             for name, parts in plain.items():
-                parts.append(np.asarray(piece[name]))
+                parts.append(np.asarray(piece[name]) == "valid" if name == "part" else np.asarray(piece[name]))
         for ragged in self.ragged.values():
             ragged.close()
         self.plain = {name: np.concatenate(parts) for name, parts in plain.items()}
         order = np.lexsort((self.plain["slot"], self.plain["batch"], self.plain["part"]))
-        keys = list(zip(self.plain["part"][order], self.plain["batch"][order].tolist(), strict=True))
-        starts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
-        self.by_step = dict(zip([keys[i] for i in starts], np.split(order, starts[1:]), strict=True))
+        held_out, batch = self.plain["part"][order], self.plain["batch"][order]
+        begins = np.ones(len(order), bool)
+        begins[1:] = (held_out[1:] != held_out[:-1]) | (batch[1:] != batch[:-1])
+        starts = np.flatnonzero(begins)
+        keys = [("valid" if held_out[row] else "train", int(batch[row])) for row in starts]
+        self.by_step = dict(zip(keys, np.split(order, starts[1:]), strict=True))
 
     def __len__(self) -> int:
         return len(self.plain["part"])

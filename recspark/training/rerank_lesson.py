@@ -16,7 +16,7 @@ from recspark.config import Settings
 from recspark.models.cross_encoder import CrossEncoder, PairAdaptation, lowest_layers
 from recspark.models.encoder import EncoderConfig, load_encoder, pad
 from recspark.training.launcher import Ranks
-from recspark.training.learner import Losses, set_dropout
+from recspark.training.learner import Losses, mixed_precision, set_dropout
 from recspark.training.reader import Columns, Shard, Step
 
 
@@ -71,7 +71,7 @@ class RerankLesson:
         return self.head_learning_rate if parameter.startswith("head.") else self.adaptation.learning_rate
 
     def losses(self, model: nn.Module, shard: Shard, device: torch.device, ranks: Ranks) -> Losses:
-        mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        mixed = mixed_precision(device)
 
         def losses(called: nn.Module, step: Step, epoch: int) -> Tensor:
             lengths = step.arrays["lengths"]

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from recspark.data.catalogue import Catalogue
 from recspark.models.sequence import SequenceModel, SequenceShape
 from recspark.training.launcher import Ranks
-from recspark.training.learner import Losses
+from recspark.training.learner import Losses, mixed_precision
 from recspark.training.reader import Columns, Shard, Step
 
 
@@ -48,7 +48,7 @@ class SequenceLesson:
 
     def losses(self, model: nn.Module, shard: Shard, device: torch.device, ranks: Ranks) -> Losses:
         asked = self.in_order if self.shape.reads == "order" else self.of_sets
-        mixed = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        mixed = mixed_precision(device)
 
         def losses(called: nn.Module, step: Step, epoch: int) -> Tensor:
             weights = torch.from_numpy(step.numbers["weight"].astype(np.float32)).to(device)

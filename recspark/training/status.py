@@ -67,16 +67,22 @@ class Reporter:
         self.status = replace(self.status, moved=time.time(), **facts)  # type: ignore[arg-type]
         if self.status.over:
             self.ended.set()
-        if self.status.state != state or time.time() - self.written >= INTERVAL:
+        if self.status.over:
             self.write()
+        elif self.status.state != state or time.time() - self.written >= INTERVAL:
+            self.try_to_write()
 
     def failed(self, error: BaseException) -> None:
         self.update(state="failed", why=f"{type(error).__name__}: {error}".strip(), trace=traceback.format_exc())
 
     def beat(self) -> None:
         while not self.ended.wait(HEARTBEAT):
-            with suppress(OSError):  # a shared folder may be away for a moment; for long, and the rank counts as lost
-                self.write()
+            self.try_to_write()
+
+    def try_to_write(self) -> None:
+        """A shared folder may be away for a moment; for long, and the rank counts as lost."""
+        with suppress(OSError):
+            self.write()
 
     def write(self) -> None:
         with self.lock:

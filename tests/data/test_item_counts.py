@@ -4,7 +4,7 @@ import numpy as np
 from pyspark.sql import SparkSession
 
 from recspark.data.catalogue import write_catalogue
-from recspark.data.item_counts import item_counts
+from recspark.data.item_counts import item_counts, tiles
 
 
 def test_counts_are_those_of_the_dense_product_in_any_number_of_blocks(spark: SparkSession, tmp_path):
@@ -18,3 +18,8 @@ def test_counts_are_those_of_the_dense_product_in_any_number_of_blocks(spark: Sp
     for blocks in (1, 5):
         found = item_counts(pairs, catalogue, blocks, str(tmp_path))
         np.testing.assert_array_equal(found, had.T.astype(float) @ had)
+
+
+def test_a_product_is_made_of_rows_that_fit_together_and_of_none_that_are_empty():
+    assert list(tiles(np.array([0, 3, 3, 3, 9, 0, 2]), 7)) == [(0, 3), (3, 4), (4, 5), (5, 7)]
+    assert list(tiles(np.array([0, 0]), 7)) == []

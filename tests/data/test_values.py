@@ -28,6 +28,13 @@ def test_auto_tells_seconds_milli_micro_and_nanoseconds_apart(spark: SparkSessio
     assert times(spark, [DAY, DAY * 10**3, DAY * 10**6, DAY * 10**9], "bigint") == [DAY * 10**6] * 4
 
 
+def test_auto_takes_no_number_for_a_time_that_is_a_day_or_counts_something(spark: SparkSession) -> None:
+    assert times(spark, [20260131, 0, 99_999_999], "bigint") == [None] * 3
+    assert times(spark, ["20260131"], "string") == [None]
+    assert times(spark, [-5, 10**8 + 1], "bigint") == [-5_000_000, (10**8 + 1) * 10**6]
+    assert times(spark, [20260131], "bigint", "s") == [20260131 * 10**6]
+
+
 def test_strings_are_numbers_or_iso_dates_and_nothing_else(spark: SparkSession) -> None:
     given = [
         "875000000",

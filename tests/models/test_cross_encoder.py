@@ -18,9 +18,9 @@ from tests.tiny_encoder import make_tiny_decoder
 PAIRS = [np.array([2, *range(5, 5 + n), 3], np.int32) for n in (3, 9, 1)]
 
 
-def test_a_pair_has_bert_s_marks_and_a_decoders_has_none(tiny_encoder, tmp_path):
+def test_a_pair_has_bert_s_marks_and_a_decoders_has_its_end_of_text_between(tiny_encoder, tmp_path):
     assert PairFormat.of(load_tokenizer(tiny_encoder, 8)) == PairFormat(1, 1, (2,), (3,), (3,))
-    assert PairFormat.of(load_tokenizer(make_tiny_decoder(tmp_path), 8)) == PairFormat(0, 0, (), (), ())
+    assert PairFormat.of(load_tokenizer(make_tiny_decoder(tmp_path), 8)) == PairFormat(0, 0, (), (0,), ())
 
 
 def test_the_newest_event_comes_first_and_the_oldest_is_cut():

@@ -11,7 +11,16 @@ from transformers import BertConfig, BertModel, ElectraConfig, ElectraModel, Rob
 
 from recspark.errors import UserError
 from recspark.models.encoder import load_encoder
-from recspark.models.language import CausalLm, Continued, MaskedLm, NewBert, NewGpt2, base_of, block_losses
+from recspark.models.language import (
+    CausalLm,
+    Continued,
+    MaskedLm,
+    NewBert,
+    NewGpt2,
+    base_of,
+    block_losses,
+    token_losses,
+)
 from recspark.models.vocabulary import WordPiece
 from recspark.training.language_lesson import LanguageLesson
 from recspark.training.launcher import LocalRanks
@@ -77,6 +86,15 @@ def test_not_knowing_costs_the_logarithm_of_the_vocabulary():
     read = [np.array([1, 2, 3]), np.array([4])]
     losses = block_losses(Even(), read, [np.array([-100, 5, 6]), np.array([-100])], torch.device("cpu"))
     assert losses.tolist() == pytest.approx([math.log(8), 0.0])
+
+
+def test_a_perplexity_is_of_tokens_and_not_of_blocks():
+    """Of a block with nothing to find nothing is told, where its mean would be 0."""
+    losses, chosen = token_losses(
+        Even(), [np.array([1, 2, 3]), np.array([4])], [np.array([-100, 5, 6]), np.array([-100])], torch.device("cpu")
+    )
+    assert losses.tolist() == pytest.approx([math.log(8)] * 2)
+    assert chosen.int().tolist() == [[0, 1, 1], [0, 0, 0]]
 
 
 @pytest.fixture(scope="module")

@@ -72,3 +72,10 @@ def test_unigram_without_room_for_the_signs_is_the_same_error():
 def test_case_is_one_where_it_was_asked_for(kind):
     tokenizer = kind(size=330, lowercase=True).learn(texts, True)
     assert tokenizer("The RED Film")["input_ids"] == tokenizer("the red film")["input_ids"]
+
+
+@pytest.mark.parametrize("both_ways", [True, False])
+def test_two_texts_have_a_mark_between_them_and_one_at_the_end(both_ways: bool):
+    tokenizer = WordPiece(size=90).learn(texts, both_ways)
+    red, blue = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("red", "blue"))
+    assert tokenizer("red", "blue")["input_ids"] == [*([2] if both_ways else []), *red, 3, *blue, 3]

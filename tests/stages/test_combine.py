@@ -23,6 +23,7 @@ from recspark.stages.combined_alone import IdsAlone
 from recspark.stages.combined_world import night_world
 from recspark.stages.embed import EmbedConfig
 from recspark.stages.factorize import FactorizeConfig
+from recspark.stages.line_up import Night
 from recspark.stages.list_vectors import list_vectors
 from recspark.stages.tune import TuneConfig
 from recspark.tables import (
@@ -243,9 +244,8 @@ def test_a_users_history_folded_in_anew_gives_the_vector_that_combine_gave(
     """As if user 5 were new: what items say of each other comes from the items' combined vectors."""
     full = combined.read(spark, COMBINED_ITEM_VECTORS).select("item_id", F.col("vector").alias("full"))
     log, items = combined.read(spark, INTERACTIONS), combined.read(spark, ITEM_VECTORS)
-    night = new_users.Night(
-        log, items, {}, write_catalogue(full, str(tmp_path)), FactorizeConfig(), ring_world.USERS, popularity=False
-    )
-    folded = combined.read(spark, USER_VECTORS).where("user_id = 5").select("user_id", "vector")
-    (made,) = new_users.combined(night, combined, log, folded, settings(), str(tmp_path)).collect()
+    users, listed = combined.read(spark, USER_VECTORS), list_vectors(spark, combined, settings())
+    night = Night(spark, combined, settings(), log, items, users, listed, None, str(tmp_path))
+    folded = users.where("user_id = 5").select("user_id", "vector")
+    (made,) = new_users.combined(night, write_catalogue(full, str(tmp_path)), log, folded, str(tmp_path)).collect()
     np.testing.assert_array_equal(made.vector, vectors(spark, combined)[0][5])

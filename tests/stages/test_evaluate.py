@@ -4,6 +4,7 @@ from math import log, log2
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from recspark.data.sources import Source
@@ -15,14 +16,15 @@ from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.evaluate import EvaluateConfig
 from recspark.tables import CANDIDATES, COMPARISONS, ITEMS, LEAKAGE, METRICS, RERANKED
 from tests.judged_world import FOLDED, KS, comparisons, expected, fold_by_sum, make_world, run
-from tests.vector_world import new_lake, settings, table_frame, write_world
+from tests.table_rows import write
+from tests.vector_world import new_lake, settings, write_world
 
 pytestmark = pytest.mark.slow  # all of them together; begun early
 
 
 def test_every_model_and_slice_agrees_with_plain_loops(spark, tmp_path, monkeypatch):
     users, items, after, before, events = make_world()
-    write_world(spark, lake := new_lake(tmp_path), users, items, events, priors=after, priors_before=before)
+    write_world(lake := new_lake(tmp_path), users, items, events, priors=after, priors_before=before)
     fold_by_sum(monkeypatch, users, 3)
     found = run(spark, lake, users_per_block=9)
 
@@ -70,8 +72,9 @@ def small_night(spark, tmp_path_factory):
     events += [(2, i, "train") for i in range(1, 6)]
     lake = new_lake(tmp_path_factory.mktemp("small"))
     items = {i: [7 - i, 0] for i in range(1, 7)}
-    write_world(spark, lake, {1: [1, 0], 2: [1, 0]}, items, events)
-    found = run(spark, lake, top_k=3, ks=(1, 3), baselines=(Popularity(), Als(embedding_size=2, iterations=2)))
+    write_world(lake, {1: [1, 0], 2: [1, 0]}, items, events)
+    baselines = (Popularity(), Als(embedding_size=2, iterations=2))
+    found = run(spark, lake, top_k=3, ks=(1, 3), baselines=baselines, leakage=True)
     return lake, found, comparisons(spark, lake)
 
 
@@ -193,8 +196,8 @@ def test_models_with_the_same_lists_do_not_differ(compared):
     ],
 )
 def test_nothing_to_judge_is_the_users_error_and_nothing_is_written(spark, tmp_path, events, ks, top_k, said):
-    write_world(spark, lake := new_lake(tmp_path), {1: [1, 1]}, {i: [i, 1] for i in (1, 2, 3)}, events)
-    lake.write(table_frame(spark, CANDIDATES, [(1, 1, 2, 1.0)]), CANDIDATES)
+    write_world(lake := new_lake(tmp_path), {1: [1, 1]}, {i: [i, 1] for i in (1, 2, 3)}, events)
+    write(lake, CANDIDATES, [(1, 1, 2, 1.0)], pa.int64())
     deployment = settings(
         CandidatesConfig(top_k=top_k),
         EvaluateConfig(ks=ks, baselines=(Popularity(),)),
@@ -205,8 +208,8 @@ def test_nothing_to_judge_is_the_users_error_and_nothing_is_written(spark, tmp_p
 
 
 def test_without_test_rows_on_purpose_there_are_no_metrics_and_no_error(spark, tmp_path):
-    write_world(spark, lake := new_lake(tmp_path), {1: [1, 1]}, {i: [i, 1] for i in (1, 2, 3)}, [(1, 1, "train")])
-    lake.write(table_frame(spark, CANDIDATES, [(1, 1, 2, 1.0)]), CANDIDATES)
+    write_world(lake := new_lake(tmp_path), {1: [1, 1]}, {i: [i, 1] for i in (1, 2, 3)}, [(1, 1, "train")])
+    write(lake, CANDIDATES, [(1, 1, 2, 1.0)], pa.int64())
     deployment = settings(CandidatesConfig(top_k=2), EvaluateConfig(ks=(1,)))
     deployment.preprocess.allow_no_test = True
     evaluate.run(spark, lake, deployment)
@@ -217,14 +220,14 @@ def test_without_test_rows_on_purpose_there_are_no_metrics_and_no_error(spark, t
 def reranked_night(spark, tmp_path_factory):
     """User 1 had item 1 and will want 3: second on the retriever's list, first on the reranked one."""
     lake, genres = new_lake(tmp_path_factory.mktemp("reranked")), {1: "A", 2: "B", 3: "A, B"}
-    write_world(spark, lake, {1: [1, 1]}, {i: [-i, 1] for i in genres}, [(1, 1, "train"), (1, 3, "test")])
+    write_world(lake, {1: [1, 1]}, {i: [-i, 1] for i in genres}, [(1, 1, "train"), (1, 3, "test")])
     for table, rows in (
         (ITEMS, [(i, "title", "text", f"text-{i}", [1], {"genres": names}) for i, names in genres.items()]),
         (CANDIDATES, [(1, 1, 2, 1.0), (1, 2, 3, 0.5)]),
         (RERANKED, [(1, 1, 3, 1.0, 0.5, 2.0), (1, 2, 2, 0.0, 1.0, 1.0)]),
     ):
-        lake.write(table_frame(spark, table, rows), table)
-    config = {"ks": (1, 2), "baselines": (), "replicates": 100, "slices": False}
+        write(lake, table, rows, pa.int64())
+    config = {"ks": (1, 2), "baselines": (), "replicates": 100, "slices": False, "new_users": ()}
     deployment = settings(
         CandidatesConfig(top_k=2), EvaluateConfig(**config, calibrate="genres", calibrate_separator=",")
     )
@@ -273,7 +276,7 @@ def test_what_is_denied_is_listed_by_no_model_and_counts_for_none(spark, tmp_pat
     """Item 2, the best of all and what the user wants, is denied, and so is 3; what is left to find is 4, and each model finds it."""
     lake = new_lake(tmp_path)
     events = [(1, 1, "train"), (1, 2, "test"), (1, 4, "test"), (2, 2, "train"), (2, 3, "train"), (2, 4, "train")]
-    write_world(spark, lake, {1: [1, 0], 2: [1, 0]}, {1: [9, 0], 2: [8, 0], 3: [7, 0], 4: [6, 0]}, events)
+    write_world(lake, {1: [1, 0], 2: [1, 0]}, {1: [9, 0], 2: [8, 0], 3: [7, 0], 4: [6, 0]}, events)
     (tmp_path / "deny.csv").write_text("item_id\n2\n3\n")
     deny = Source(path=str(tmp_path / "deny.csv"), format="csv")
     deployment = settings(

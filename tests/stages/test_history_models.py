@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from recspark.errors import UserError
 from recspark.evaluation.baselines import Popularity
-from recspark.evaluation.item_baselines import Bm25, Ease, Frozen, ItemKnn, Sides, TfIdf
+from recspark.evaluation.item_baselines import Bm25, Ease, Frozen, ItemKnn, Sides, Sources, TfIdf
 from recspark.models.item_based import ease
 from recspark.retrieval.histories import history_matrix, history_sides
 from recspark.retrieval.topk import Seen, exact_top_k
@@ -83,7 +83,7 @@ def dense_tables(events, texts, encoded):
 def test_lists_are_those_of_the_dense_formulas_with_what_was_seen_left_out(spark, tmp_path):
     events, texts, encoded = make_world()
     vectors = {u: [1, 0] for u in range(USERS)}, {i: [i, 0] for i in range(ITEMS)}
-    write_world(spark, lake := new_lake(tmp_path), *vectors, events, texts=texts, encoded=encoded)
+    write_world(lake := new_lake(tmp_path), *vectors, events, texts=texts, encoded=encoded)
     found, left_out = judge(spark, lake, ALL, 4, id_alone=True)
     assert left_out == {}
     of_cold = ("cold", "cold_among_all")
@@ -108,6 +108,15 @@ def test_lists_are_those_of_the_dense_formulas_with_what_was_seen_left_out(spark
             if wanted:
                 recalls.append(len(wanted & set(order[:4])) / len(wanted))
         assert found[baseline.kind, "all"] == pytest.approx(np.mean(recalls)), baseline.kind
+
+
+def test_a_log_in_which_users_had_too_much_is_left_out_by_name(spark, caplog):
+    """A user with two items and one with one: four pairs and one."""
+    pairs = spark.createDataFrame([(1, 1), (1, 2), (2, 2)], "user_id int, item_id int")
+    sources = Sources(SimpleNamespace(items=2), pairs, lambda: pairs, None, word_index, "", pair_limit=4)
+    _, left_out = history_models([Ease(), ItemKnn()], sources, memory_gib=4)
+    said = "it would count 5 pairs of items that users had both, and evaluate.pair_limit is 4"
+    assert left_out == {"ease": said, "item_knn": said}
 
 
 def last(events, user, item):

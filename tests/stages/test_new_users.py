@@ -26,7 +26,7 @@ NOT_JUDGED += [(13, i, "test") for i in (4, 1, 2, 1)]  # wants nothing new later
 @pytest.fixture(scope="module")
 def night(spark, tmp_path_factory):
     lake = new_lake(tmp_path_factory.mktemp("new_users"))
-    write_world(spark, lake, {1: [1, 0]}, ITEMS, [*KNOWN, *NEW, *NOT_JUDGED], priors=TEXTS)
+    write_world(lake, {1: [1, 0]}, ITEMS, [*KNOWN, *NEW, *NOT_JUDGED], priors=TEXTS)
     config = {"ks": (1, 3), "replicates": 100, "slices": False, "baselines": (Popularity(),), "new_users": (3, 1)}
     deployment = settings(CandidatesConfig(top_k=3), EvaluateConfig(**config))
     candidates.run(spark, lake, deployment)
@@ -71,7 +71,7 @@ def test_models_are_compared_over_new_users(spark, night):
 
 
 def test_without_new_users_there_is_no_row_and_one_line_says_so(spark, tmp_path, caplog):
-    write_world(spark, lake := new_lake(tmp_path), {1: [1, 0]}, ITEMS, [*KNOWN, *NEW])
+    write_world(lake := new_lake(tmp_path), {1: [1, 0]}, ITEMS, [*KNOWN, *NEW])
     config = {"ks": (1,), "replicates": 100, "slices": False, "baselines": (), "new_users": (1, 5)}
     deployment = settings(CandidatesConfig(top_k=1), EvaluateConfig(**config))
     candidates.run(spark, lake, deployment)

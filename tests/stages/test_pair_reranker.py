@@ -1,5 +1,7 @@
 """A cross-encoder on the ring, from the lessons to the lists, with one rank in this process."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,8 +16,8 @@ from recspark.stages import rerank
 from recspark.stages.pair_reranker import CrossEncoderReranker
 from recspark.stages.provenance import tokenized_by
 from recspark.tables import ITEMS, RERANKER_EXAMPLES, RERANKER_LOG
-from tests.published_world import write
 from tests.ring_world import NOBODY, RING, USERS, reranked, settings, write_lake, write_manifest
+from tests.table_rows import write
 
 MODEL = CrossEncoderReranker(
     depth=4,
@@ -73,3 +75,11 @@ def test_pairs_that_are_longer_than_the_encoder_reads_are_refused(tiny_encoder):
     form = PairFormat.of(load_tokenizer(tiny_encoder, 8))
     with pytest.raises(UserError, match=r"history_tokens 60, item_tokens 6 and 3 marks are 69 tokens, .* at most 64"):
         MODEL.model_copy(update={"history_tokens": 60}).require_room(encoder, form)
+
+
+def test_an_encoder_with_more_than_a_cross_encoder_keeps_is_refused_before_the_training(tiny_encoder, tmp_path):
+    shutil.copytree(tiny_encoder, tmp_path / "prompted")
+    (tmp_path / "prompted" / "recspark.json").write_text('{"prompt_ids": [5, 6]}')
+    form = PairFormat.of(load_tokenizer(tiny_encoder, 8))
+    with pytest.raises(UserError, match="has a prompt or adapters beside its backbone"):
+        MODEL.require_room(EncoderConfig(path=str(tmp_path / "prompted")), form)

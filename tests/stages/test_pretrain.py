@@ -3,6 +3,7 @@
 import datetime
 import json
 import logging
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +56,10 @@ class Corpus(World):
         lake = self.pretrain_lake(day)
         settings = parse({**SETTINGS, **changes}, pretrain.PretrainConfig, [])
         config: Any = SimpleNamespace(
-            pretrain=settings, preprocess=parse({**self.settings}, preprocess.PreprocessConfig, []), seed=42
+            pretrain=settings,
+            preprocess=parse({**self.settings}, preprocess.PreprocessConfig, []),
+            encoder=EncoderConfig(),
+            seed=42,
         )
         pretrain.run(self.spark, lake, config)
         return lake
@@ -219,3 +223,13 @@ def test_a_new_model_with_fewer_positions_than_the_items_texts_is_an_error(corpu
 def test_the_stage_without_its_section_is_an_error(spark: SparkSession, lake: Lake):
     with pytest.raises(UserError, match="the configuration has no section pretrain"):
         pretrain.run(spark, lake, SimpleNamespace(pretrain=None))  # type: ignore[arg-type]
+
+
+def test_a_pooling_that_is_none_of_ours_is_an_error_before_the_training(tiny_encoder: Path, tmp_path: Path):
+    shutil.copytree(tiny_encoder, tmp_path / "model")
+    (tmp_path / "model" / "1_Pooling").mkdir()
+    (tmp_path / "model" / "1_Pooling" / "config.json").write_text('{"pooling_mode_weightedmean_tokens": true}')
+    start = pretrain.Continued(path=str(tmp_path / "model"))
+    with pytest.raises(UserError, match=r"set encoder\.pooling"):
+        pretrain.pooling_to_keep(start, EncoderConfig())
+    assert pretrain.pooling_to_keep(start, EncoderConfig(pooling="cls")) == "cls"

@@ -1,13 +1,16 @@
 """Four items, three examples: which are candidates for whom, and how likely it is that they are there."""
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
+from recspark.errors import UserError
 from recspark.training.launcher import LocalRanks
-from recspark.training.pair_items import PairItems, spread_over
+from recspark.training.pair_items import KeptVectors, PairItems, spread_over
 from recspark.training.pair_step import Draws, PairSettings, StepItems, candidates_of, log_q
 from recspark.training.reader import Step
 
@@ -70,9 +73,18 @@ def test_random_negatives_are_uniform_or_as_popular(items: PairItems, exponent: 
 def test_log_q_is_of_being_there_at_all(items: PairItems):
     found = StepItems.of(np.array([0, 1]), np.array([1]), np.array([3]), LocalRanks())
     draws = Draws(items, 1, PairSettings(), seed=1)
-    # Two targets and two draws of a quarter each: item 0 is missed by (1/2)² (3/4)², item 1 by (3/4)² (3/4)², 3 is mined.
-    assert np.exp(log_q("step", found, items, draws, 2)) == pytest.approx([1 - 9 / 64, 1 - 81 / 256, 1.0])
-    assert np.exp(log_q("drawn", found, items, draws, 2)) == pytest.approx([7 / 16, 7 / 16, 1.0])
+    # Two targets and two draws of a quarter each: item 0 is missed by (1/2)² (3/4)², item 1 by (3/4)² (3/4)², 3 by (3/4)².
+    assert np.exp(log_q("step", found, items, draws, 2)) == pytest.approx([1 - 9 / 64, 1 - 81 / 256, 1 - 9 / 16])
+    assert np.exp(log_q("drawn", found, items, draws, 2)) == pytest.approx([7 / 16] * 3)
+
+
+def test_what_was_mined_is_certain_as_a_negative_and_a_target_as_likely_as_ever(items: PairItems):
+    asked, draws = step([0, 1], [[0], [1]]), Draws(items, 1, PairSettings(), seed=1)
+    fresh, kept = torch.zeros(2, 1), torch.zeros(4, 1)
+    found = StepItems.of(np.array([0, 1]), NOTHING, np.array([1]), LocalRanks())
+    chosen = candidates_of("step", asked, found, fresh, kept, items, draws)
+    assert chosen.log_q_C.exp().tolist() == pytest.approx([1 - 9 / 64, 1.0])
+    assert chosen.target_log_q_B.exp().tolist() == pytest.approx([1 - 9 / 64, 1 - 81 / 256])
 
 
 def test_no_positive_of_the_user_is_a_negative(items: PairItems):
@@ -120,3 +132,12 @@ def test_however_many_ranks_share_the_work_the_order_is_kept(size: int):
     found = spread_over(positions, encode, Rank(0), lambda rows, _: torch.cat(parts))
     assert found[:, 0].tolist() == positions.tolist()
     assert len({len(share) for share in asked}) == 1
+
+
+def test_vectors_without_room_on_the_disk_are_an_error_that_says_where(monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UserError, match=r"has no room for the vectors of 10 items, 80 bytes a rank .* set TMPDIR"):
+        KeptVectors(10, 2, torch.device("cpu"))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,6 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, T5Config,
 from recspark.models.adaptation import Adapter, BitFit, Frozen, Full, LastLayers, Lora, Prompt
 from recspark.models.encoder import TextEncoder, load_encoder
 from recspark.training import checkpoint, item_lesson, loop
-from recspark.training import kept as kept_module
 from recspark.training.launcher import LocalRanks
 from recspark.training.learner import set_dropout
 from recspark.training.prefix import KeptStates, Prefix, frozen_depth, keep_prefix
@@ -120,19 +120,25 @@ def vectors_under(kept: KeptStates, *steps: str) -> None:
         torch.testing.assert_close(found, kept.prefix.encoder(TEXT, MASK), atol=0, rtol=0)
 
 
+def test_dropout_is_set_in_modules_and_in_numbers_that_functions_are_called_with():
+    model = torch.nn.Sequential(torch.nn.Dropout(0.1), torch.nn.MultiheadAttention(4, 2, dropout=0.1))
+    set_dropout(model, 0.0)
+    assert (model[0].p, model[1].dropout) == (0.0, 0.0)
+
+
 def test_what_does_not_fit_is_computed_anew(tiny_encoder: Path):
     kept = KeptStates(Prefix(frozen(load_encoder(tiny_encoder)), 1), limit=STATES)
     vectors_under(kept, "a", "b", "a", "b")
-    assert list(kept.kept.files) == ["a"]
+    assert list(kept.kept.places) == ["a"]
 
 
 def test_what_the_first_layers_frozen_maps_make_of_the_states_is_kept_from_the_second_epoch_on(tiny_encoder: Path):
     """Query, key and value: three times the states' size."""
     kept = KeptStates(Prefix(frozen(load_encoder(tiny_encoder)), 1), limit=2 * STATES + 3 * STATES)
     vectors_under(kept, "a", "b")
-    assert list(kept.kept.files) == ["a", "b"]
+    assert list(kept.kept.places) == ["a", "b"]
     vectors_under(kept, "a", "b", "a", "b")
-    assert list(kept.kept.files) == ["a", "b", ("a", "first")]
+    assert list(kept.kept.places) == ["a", "b", ("a", "first")]
     attention = kept.prefix.above.attention.self
     plain = kept.prefix.encoder(TEXT, MASK)
     for module in (attention.query, attention.key, attention.value):
@@ -146,9 +152,9 @@ def test_a_disk_that_is_full_keeps_nothing_and_stops_nothing(tiny_encoder: Path,
         raise OSError(28, "No space left on device")
 
     kept = KeptStates(Prefix(frozen(load_encoder(tiny_encoder)), 1), limit=2**20)
-    monkeypatch.setattr(kept_module.np, "save", full)
+    monkeypatch.setattr(kept.kept, "file", SimpleNamespace(seek=int, write=full))
     vectors_under(kept, "a", "a")
-    assert not kept.kept.files
+    assert not kept.kept.places
 
 
 @pytest.mark.parametrize(
@@ -172,7 +178,7 @@ def test_a_training_learns_the_same_with_and_without(
     assert made[0] is not None
     steps = {(part, step) for part in ("train", "valid") for step in range(3 if part == "train" else 1)}
     maps = {(step, "first") for step in steps} if adaptation.kind != "last_layers" else set()
-    assert set(made[0].kept.files) == steps | maps
+    assert set(made[0].kept.places) == steps | maps
     assert made[1] is None
     (tensors, facts), (plain, plain_facts) = found["with"], found["without"]
     assert [row["train_loss"] for row in facts["log"]] == [row["train_loss"] for row in plain_facts["log"]]

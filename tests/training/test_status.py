@@ -44,3 +44,15 @@ def test_a_heartbeat_goes_on_after_one_that_could_not_be_written(tmp_path: Path,
         time.sleep(0.02)
     reporter.update(state="done")
     assert len(beats) >= 3
+
+
+def test_a_step_goes_on_where_its_status_cannot_be_written_but_an_end_must_be_told(tmp_path, monkeypatch):
+    reporter = Reporter(str(tmp_path), 0)
+
+    def away(self: Reporter) -> None:
+        raise OSError("stale file handle")
+
+    monkeypatch.setattr(Reporter, "write", away)
+    reporter.update(state="running", step=1)
+    with pytest.raises(OSError, match="stale"):
+        reporter.update(state="done")

@@ -24,13 +24,15 @@ class Candidates:
     """Items that examples are scored against.
 
     vector (C, K); target (B,): each example's own among them; negative (B, C): which ones count against it, never its target
-    or another positive of its user; log_q (C,): log of the probability that the item is among the candidates.
+    or another positive of its user; log_q (C,): log of the probability that the item is among the candidates, of a mined one 0;
+    target_log_q (B,): of each example's own target, that it is there as a target, or drawn, whoever has mined it, too.
     """
 
     vector_CK: Tensor
     target_B: Tensor
     negative_BC: Tensor
     log_q_C: Tensor
+    target_log_q_B: Tensor
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,14 @@ class Corrected(Scored):
 
     def losses(self, pairs: Pairs, learned: nn.ParameterDict) -> Tensor:
         """(B,)"""
-        scores = self.scores(pairs, learned)
-        return softmax_losses(scores - pairs.candidates.log_q_C if self.log_q else scores, pairs.candidates)
+        scores, chosen = self.scores(pairs, learned), pairs.candidates
+        if self.log_q:
+            scores = (scores - chosen.log_q_C).scatter_add(
+                1,
+                chosen.target_B[:, None],
+                (chosen.log_q_C[chosen.target_B] - chosen.target_log_q_B)[:, None],
+            )
+        return softmax_losses(scores, chosen)
 
 
 class InfoNce(Corrected):

@@ -34,8 +34,15 @@ TARGET, NEGATIVE = [0, 1], [[False, True, True], [True, False, True]]
 DOT = {"similarity": "dot", "temperature": 1.0}
 
 
-def pairs(negative: list[list[bool]] = NEGATIVE, log_q: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Pairs:
-    chosen = Candidates(VECTORS, torch.tensor(TARGET), torch.tensor(negative), torch.tensor(log_q, dtype=REAL))
+def pairs(
+    negative: list[list[bool]] = NEGATIVE,
+    log_q: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    target_log_q: tuple[float, float] | None = None,
+) -> Pairs:
+    """target_log_q: that of the targets as candidates, if not set."""
+    target, logs = torch.tensor(TARGET), torch.tensor(log_q, dtype=REAL)
+    own = logs[target] if target_log_q is None else torch.tensor(target_log_q, dtype=REAL)
+    chosen = Candidates(VECTORS, target, torch.tensor(negative), logs, own)
     residual = torch.tensor([[2.0, 0.0], [1.0, -1.0]], dtype=REAL)
     return Pairs(chosen, HISTORY, WEIGHT, residual, *torch.tensor([[4.0, 3.0], [3.0, 2.0]], dtype=REAL))
 
@@ -67,6 +74,14 @@ def test_log_q_takes_the_frequency_out_of_a_score():
     e = math.exp(1)
     assert losses(InfoNce(**DOT), given)[0] == pytest.approx(math.log((e + 2 + 4 * e) / e))
     assert losses(InfoNce(log_q=False, **DOT), given)[0] == pytest.approx(math.log((e + 1 + e) / e))
+
+
+def test_a_target_that_somebody_mined_is_no_more_certain_for_its_own_example():
+    # Item 0 is the first user's target a quarter of the time; as the second's negative it is mined, and so always there.
+    given = pairs(log_q=(0.0, 0.0, 0.0), target_log_q=(math.log(0.25), 0.0))
+    e = math.exp(1)
+    assert losses(InfoNce(**DOT), given)[0] == pytest.approx(math.log((4 * e + 1 + e) / (4 * e)))
+    assert losses(InfoNce(**DOT), given)[1] == losses(InfoNce(**DOT), pairs())[1]
 
 
 def test_the_cosine_has_unit_vectors_before_the_history_is_summed():
