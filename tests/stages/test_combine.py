@@ -24,7 +24,7 @@ from recspark.stages.combined_world import night_world
 from recspark.stages.embed import EmbedConfig
 from recspark.stages.factorize import FactorizeConfig
 from recspark.stages.line_up import Night
-from recspark.stages.list_vectors import list_vectors
+from recspark.stages.list_vectors import ListVectors, list_vectors
 from recspark.stages.tune import TuneConfig
 from recspark.tables import (
     BASE_TEXT_VECTORS,
@@ -244,7 +244,8 @@ def test_a_users_history_folded_in_anew_gives_the_vector_that_combine_gave(
     """As if user 5 were new: what items say of each other comes from the items' combined vectors."""
     full = combined.read(spark, COMBINED_ITEM_VECTORS).select("item_id", F.col("vector").alias("full"))
     log, items = combined.read(spark, INTERACTIONS), combined.read(spark, ITEM_VECTORS)
-    users, listed = combined.read(spark, USER_VECTORS), list_vectors(spark, combined, settings())
+    users, lists = combined.read(spark, USER_VECTORS), combined.read(spark, COMBINED_USER_VECTORS)
+    listed = ListVectors(full, lists, "nothing", settings().seed)
     night = Night(spark, combined, settings(), log, items, users, listed, None, str(tmp_path))
     folded = users.where("user_id = 5").select("user_id", "vector")
     (made,) = new_users.combined(night, write_catalogue(full, str(tmp_path)), log, folded, str(tmp_path)).collect()
