@@ -27,6 +27,10 @@ CORES = len(os.sched_getaffinity(0))
 TURNS = 5
 SAMPLE_SECONDS = 0.2
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+OF_A_SIDE = (
+    *THREAD_VARIABLES,
+    "PYSPARK_PYTHON",
+)  # what a side sets itself: a peer's workers have a Python of their own
 MATRIX = 2048  # rows and columns of the product that the machine's rate is measured by
 
 
@@ -86,7 +90,7 @@ class Side:
     def __init__(self, name: str, command: Sequence[str | Path], folder: Path, threads: int | None = None):
         """threads: what libraries are told to use; None leaves that to recspark's session."""
         self.name, self.log, self.ready = name, folder / f"{name}.log", False
-        env = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
+        env = {key: value for key, value in os.environ.items() if key not in OF_A_SIDE}
         if threads is not None:
             env |= dict.fromkeys(THREAD_VARIABLES, str(threads))
         with self.log.open("w") as log:

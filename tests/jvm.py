@@ -12,7 +12,4 @@ COMPILED = {
     "spark.sql.codegen.wholeStage": "true",
     "spark.sql.codegen.factoryMode": "FALLBACK",
 }  # as Spark has it by itself
-PLAIN = (
-    f"{SHORT_LIVED} {ARCHIVED}" if ARCHIVE.exists() else SHORT_LIVED
-)  # for other libraries' Sparks, which want their settings
-OPTIONS = f"{PLAIN} {UNCOMPILED}"
+OPTIONS = " ".join((SHORT_LIVED, UNCOMPILED, *([ARCHIVED] if ARCHIVE.exists() else [])))

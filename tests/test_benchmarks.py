@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import topk
 
-from tests import jvm
-
 REPOSITORY = Path(__file__).parent.parent
 BENCHMARKS = REPOSITORY / "benchmarks"
 SLEEPER = f"""
@@ -122,7 +120,6 @@ def test_a_text_of_ten_tokens_takes_213_million_operations_in_minilm():
 def test_both_sides_still_run_and_agree(name: str, lines: int):
     results = {path: path.read_bytes() for path in harness.RESULTS.iterdir()}
     env = {key: value for key, value in os.environ.items() if key != "RECSPARK_DATASETS"}
-    env["JDK_JAVA_OPTIONS"] = jvm.PLAIN
     command = [sys.executable, BENCHMARKS / f"{name}.py", "--quick"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY, env=env)
     assert ran.returncode == 0, ran.stderr
