@@ -188,6 +188,8 @@ def main() -> int:
     given = parser.parse_args()
     kept = [Outcome(**row) for row in json.loads((DOCS / "chaos.json").read_text())] if given.again else []
     given.runs = len(kept) or given.runs
+    if wrong := [number for number in given.again or () if not 1 <= number <= len(kept)]:
+        parser.error(f"--again: docs/chaos.json has runs 1 to {len(kept)}, not {', '.join(map(str, wrong))}")
     draw = random.Random(given.seed)
     with TemporaryDirectory(prefix="recspark-chaos-") as folder:
         possible = [given.fault] if given.fault else list(FAULTS)
@@ -196,6 +198,8 @@ def main() -> int:
             print(f"left out: {DISK_FULL}: nothing may be mounted here", flush=True)
         kinds = [possible[n % len(possible)] for n in range(given.runs)]
         draw.shuffle(kinds)
+        if other := [n for n in given.again or () if kept[n - 1].fault != kinds[n - 1]]:
+            parser.error(f"--again: run {other[0]} of docs/chaos.json is of another seed or machine; make all anew")
         moments = [draw.uniform(0.05, 0.9) for _ in kinds]
         world = World(Path(folder), given.at_once)
         print(f"an undisturbed night takes {world.seconds:.0f} s", flush=True)
