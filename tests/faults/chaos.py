@@ -38,7 +38,7 @@ BOUND = 120  # seconds that a night may end later than an undisturbed one would 
 class Outcome:
     """fault; moment: seconds after the start; stage: under way then; outcome: how the run ended; seconds: from the fault to the end.
 
-    before: what came of the same run the time before, where it was made anew.
+    before: what came of the same run the time before, where it was made anew. commit: of the code.
     """
 
     fault: str
@@ -50,6 +50,7 @@ class Outcome:
     identical_after_rerun: bool
     difference: str
     before: str = ""
+    commit: str = ""
 
     @property
     def good(self) -> bool:
@@ -166,6 +167,12 @@ def last_word(log: Path) -> str:
     return (told or lines[-1:] or ["nothing was said"])[0].replace(f"{log.parent}/", "")[:200].replace("|", "/")
 
 
+def commit() -> str:
+    """Of the code that runs, `-dirty` if it differs from it."""
+    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(git, capture_output=True, text=True, check=False, cwd=nightly.REPOSITORY).stdout.strip()
+
+
 def table(outcomes: list[Outcome]) -> str:
     head = "| fault | at second | stage | exit code | seconds to the end | tables identical after the re-run |\n|---|---|---|---|---|---|\n"
     rows = (
@@ -190,7 +197,7 @@ def main() -> int:
     given.runs = len(kept) or given.runs
     if wrong := [number for number in given.again or () if not 1 <= number <= len(kept)]:
         parser.error(f"--again: docs/chaos.json has runs 1 to {len(kept)}, not {', '.join(map(str, wrong))}")
-    draw = random.Random(given.seed)
+    draw, state = random.Random(given.seed), commit()
     with TemporaryDirectory(prefix="recspark-chaos-") as folder:
         possible = [given.fault] if given.fault else list(FAULTS)
         if DISK_FULL in possible and not may_mount(Path(folder)):
@@ -211,20 +218,20 @@ def main() -> int:
             with own_disk(world.lake(number), DISK) if fault == DISK_FULL else nullcontext():
                 outcome = disturbed(world, number, fault, random.Random(f"{given.seed} {number}"), moment)
             shutil.rmtree(world.lake(number), ignore_errors=True)
-            if given.again:
-                outcome = replace(outcome, before=kept[number].outcome)
+            outcome = replace(outcome, commit=state, before=kept[number].outcome if given.again else "")
             print(f"{number + 1}/{given.runs} {outcome}", flush=True)
             return outcome
 
         with ThreadPoolExecutor(given.at_once) as pool:
             outcomes = list(pool.map(one, range(given.runs)))
     good = sum(o.good for o in outcomes)
+    commits = ", ".join(dict.fromkeys(o.commit for o in outcomes))
     anew = [f"run {n}, which had come to: {o.before}" for n, o in enumerate(outcomes, 1) if o.before]
     print(table(outcomes) + f"{good} of {len(outcomes)}")
     if given.runs >= 20 and not given.fault:
         (DOCS / "chaos.json").write_text(json.dumps([asdict(o) for o in outcomes], indent=1) + "\n")
         (DOCS / "chaos.md").write_text(
-            f"# Faults\n\nWritten by `make chaos` (`tests/faults/chaos.py`, seed {given.seed}); [chaos.json](chaos.json) has also what each run said at its "
+            f"# Faults\n\nWritten by `make chaos` (`tests/faults/chaos.py`, seed {given.seed}, at commit {commits}); [chaos.json](chaos.json) has also what each run said at its "
             "end. A small night is hit by a fault at a random moment; it must end by itself not more than "
             f"{BOUND} seconds after an undisturbed one would have ({world.seconds:.0f} seconds, {given.at_once} at a time), and the same command again must end with the tables of a night that nothing disturbed. A fault that came where it "
             "could do no harm leaves exit code 0: Spark starts another Python worker by itself, and a file that was read already is not read again. "
