@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pyarrow.dataset as ds
+from harness import STARTED_AT
 
 from recspark.lake import Lake
 from recspark.pipeline import NIGHT
@@ -166,9 +167,8 @@ def main() -> None:
                 rows.append(measured(config, lake, arguments.changes, name))
                 print(markdown(rows[-1:]).splitlines()[-1], flush=True)
     machine = f"{platform.platform()}, {os.cpu_count()} cores"
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     arguments.write.parent.mkdir(exist_ok=True)
-    arguments.write.write_text(json.dumps({"machine": machine, "commit": commit, "lines": rows}, indent=2) + "\n")
+    arguments.write.write_text(json.dumps({"machine": machine, "commit": STARTED_AT, "lines": rows}, indent=2) + "\n")
     print(f"\n{markdown(rows)}\nwritten: {arguments.write}")
 
 

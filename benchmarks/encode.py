@@ -23,7 +23,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from harness import CORES, ROOT, Contender, Line, Side, Turns, alternate, arguments, in_seconds, matmul_gflops, tell
+from harness import (
+    CORES,
+    ROOT,
+    Contender,
+    Line,
+    Side,
+    Turns,
+    alternate,
+    arguments,
+    data_set,
+    in_seconds,
+    matmul_gflops,
+    tell,
+)
 from numpy.typing import NDArray
 
 from recspark.data.catalogue import vectors_of
@@ -77,7 +90,7 @@ def main() -> None:
     tables = {FILMS: pd.read_csv(ROOT / ".data/ml-100k/ml-100k.item", sep="\t", quoting=3, dtype=str)}
     left_out = []
     if data_sets := os.environ.get("RECSPARK_DATASETS"):
-        tables[OFFICE] = pd.read_parquet(Path(data_sets) / "amazon-office" / "items.parquet")
+        tables[OFFICE] = pd.read_parquet(data_set(data_sets, "amazon-office") / "items.parquet")
     else:
         left_out.append("amazon-office: RECSPARK_DATASETS names no folder that has it")
     with TemporaryDirectory() as name, ExitStack() as stack:

@@ -27,6 +27,7 @@ KS = (10, 20)
 AGREE = 1e-6
 GOALS = {"recommenders": 10.0, "replay": 10.0, "ranx": 1.0}
 THEIRS = PEERS / "bin" / "python"
+HANDED = {"ranx": ", its dictionaries made of Parquet each time"}  # what of a peer's seconds is not judging
 PYTHONS = {"ours": Path(sys.executable), "recommenders": THEIRS, "replay": THEIRS, "ranx": Path(sys.executable)}
 
 
@@ -60,7 +61,9 @@ def main() -> None:
     lines: list[Line] = []
     for peer in there[1:]:
         both = sorted(found["ours"].keys() & found[peer].keys())
-        what = f"{peer}; {size.users} users x {size.listed} candidates, {len(both)} values compared"
+        what = (
+            f"{peer}{HANDED.get(peer, '')}; {size.users} users x {size.listed} candidates, {len(both)} values compared"
+        )
         same = bool(both) and agree([found["ours"][key] for key in both], [found[peer][key] for key in both])
         lines.append(in_seconds(what, took["ours"], took[peer], GOALS[peer], same, compared=both))
     tell("evaluate", lines, left_out, rates, given.quick)

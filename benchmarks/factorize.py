@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from harness import CORES, Contender, Line, Side, Turns, alternate, arguments, in_seconds, matmul_gflops, tell
+from harness import Contender, Line, Side, Turns, alternate, arguments, data_set, in_seconds, matmul_gflops, tell
 from numpy.typing import NDArray
 
 from recspark.data.catalogue import vectors_of
@@ -36,7 +36,11 @@ FILES = 8
 CHECKED = 200  # users whose equations are set up anew
 ROUNDING = 1e-3  # of a solution, beside its length
 STEPPED = 0.02  # of the loss of a solve that steps towards it may lie above
-SIDES = {"ours": None, "als": None, "implicit": CORES}  # threads each is told
+SIDES = {
+    "ours": None,
+    "als": None,
+    "implicit": 1,
+}  # threads of BLAS that each is told; implicit starts its own, and wants one of BLAS's each
 AWAKE_EVENTS = 2000
 
 Floats = NDArray[np.float32]
@@ -67,7 +71,7 @@ def synthetic(events: int, rng: np.random.Generator) -> Log:
 
 def games(folder: Path) -> Log:
     """Every user and item of amazon-games' events, numbered."""
-    events = ds.dataset(folder / "amazon-games" / "events.parquet").to_table(["user_id", "item_id"])
+    events = ds.dataset(folder / "events.parquet").to_table(["user_id", "item_id"])
     numbers = [pc.dictionary_encode(events[c]).combine_chunks().indices.to_numpy() for c in ("user_id", "item_id")]
     return Log("amazon-games", np.unique(np.stack(numbers, 1), axis=0).astype(np.int32))
 
@@ -77,7 +81,7 @@ def main() -> None:
     rng = np.random.default_rng(42)
     logs, left_out = [synthetic(3000 if given.quick else 10_000_000, rng)], []
     if data_sets := os.environ.get("RECSPARK_DATASETS"):
-        logs.insert(0, games(Path(data_sets)))
+        logs.insert(0, games(data_set(data_sets, "amazon-games")))
     else:
         left_out.append("amazon-games: RECSPARK_DATASETS names no folder that has it")
     with TemporaryDirectory() as name:

@@ -31,7 +31,18 @@ OF_A_SIDE = (
     *THREAD_VARIABLES,
     "PYSPARK_PYTHON",
 )  # what a side sets itself: a peer's workers have a Python of their own
+MEASURED = ("recspark", "conf", "benchmarks/*.py")
 MATRIX = 2048  # rows and columns of the product that the machine's rate is measured by
+
+
+def commit() -> str:
+    """Of the checkout as it is now, `-dirty` if what is measured, or measures, differs from it; empty if it is none of git's."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=ROOT)
+    differs = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *MEASURED], check=False, cwd=ROOT)
+    return head.stdout.strip() + ("-dirty" if head.returncode == 0 and differs.returncode else "")
+
+
+STARTED_AT = commit()  # whatever is committed while a benchmark runs
 
 
 @dataclass
@@ -163,18 +174,23 @@ class PeakMemory:
 
 
 def resident_mib(root: psutil.Process) -> float:
-    """Resident memory of the process and its descendants now; those that end meanwhile count nothing."""
-    total = 0
+    """Resident memory of the process and its descendants now; those that end meanwhile count nothing.
+
+    Nor does a child that is not yet a program of its own: between vfork and exec it shows its parent's memory, which it shares.
+    """
+    found: dict[int, tuple[int, int, int]] = {}  # pid: parent's, resident and virtual bytes
     try:
         tree = [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return 0.0
     for process in tree:
         try:
-            total += process.memory_info().rss
+            memory = process.memory_info()
+            found[process.pid] = process.ppid(), memory.rss, memory.vms
         except psutil.NoSuchProcess:
             continue
-    return total / 2**20
+    own = (rss for parent, rss, vms in found.values() if found.get(parent, (0, 0, 0))[1:] != (rss, vms))
+    return sum(own) / 2**20
 
 
 @dataclass(frozen=True)
@@ -217,6 +233,15 @@ def matmul_gflops(turns: int, size: int = MATRIX) -> list[float]:
     return rates[1:]
 
 
+def data_set(folder: str, name: str) -> Path:
+    """The folder of a data set; SystemExit if it is not there."""
+    if not (found := Path(folder) / name).is_dir():
+        raise SystemExit(
+            f"RECSPARK_DATASETS is {folder}, which has no {name}; name the folder that has it, or leave it unset to do without"
+        )
+    return found
+
+
 def arguments(description: str | None) -> argparse.Namespace:
     """quick: tiny sizes, nothing judged but the answers, nothing kept. turns: how often each side runs after its warm-up."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -241,27 +266,20 @@ def tell(
         print(line.as_markdown(judged=not quick))
     for what in left_out:
         print(f"left out: {what}")
+    if wrong := [line.what for line in lines if not line.same_answer]:
+        raise SystemExit(f"the two sides' answers differ, so nothing is kept: {'; '.join(wrong)}")
     if not quick:
         RESULTS.mkdir(parents=True, exist_ok=True)
         kept = RESULTS / f"{name}.json"
         kept.write_text(json.dumps(result(lines, left_out, rates) | more, indent=2) + "\n")
         print(f"written: {kept}")
-    if wrong := [line.what for line in lines if not line.same_answer]:
-        raise SystemExit(f"the two sides' answers differ: {'; '.join(wrong)}")
 
 
 def result(lines: Sequence[Line], left_out: Sequence[str], rates: Sequence[float]) -> dict[str, Any]:
     """What is kept of a benchmark."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
     return {
         "machine": f"{platform.platform()}, {CORES} cores, torch {torch.__version__}",
-        "commit": commit.stdout.strip(),
+        "commit": STARTED_AT,
         "matmul_gflops": round(statistics.median(rates), 1),
         "matmul_gflops_spread": [round(min(rates), 1), round(max(rates), 1)],
         "lines": [line.as_json() for line in lines],

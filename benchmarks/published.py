@@ -104,7 +104,7 @@ PROTOCOLS = {
     "amazon-office-shuffled": Protocol(
         "amazon-office with the texts dealt out among the items at random",
         "conf/quality/amazon-office-shuffled.yaml",
-        "A check of the report: here it must say that text does not help.",
+        "A check of the report: here it must say that text does not help. Judged before the sequence model was among the parts.",
         "all",
         (("hit_rate", 10), ("ndcg", 10)),
     ),

@@ -8,6 +8,7 @@ one by one: `make quality ARGS="--only movielens-c --seed 42"`. Test rows are re
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -17,13 +18,17 @@ from tempfile import TemporaryDirectory
 
 import matplotlib
 import pyarrow.dataset as ds
+from harness import commit, data_set
 from published import NAMES, PROTOCOLS, Protocol
 from splits import write_splits
+from table import short
 
 from recspark.evaluation.verdict import QUESTIONS, findings
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+
+plt.rcParams["svg.hashsalt"] = "recspark"  # the same figures, the same file
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "benchmarks" / "results" / "quality.json"
@@ -37,13 +42,16 @@ INTRODUCTION = """# How good the lists are
 Written by `make quality` (`benchmarks/quality.py`); the same figures stand in [quality.json](quality.json). `RECSPARK_DATASETS` names the folder
 with the data sets that no package brings (amazon-office, ml-latest-small, wikipedia-movies); MovieLens-100K comes from its package,
 and its splits are made by `benchmarks/splits.py`. Ours are means over seeds, with the standard deviation where there are several. The seed
-moves the start of every solve and every draw; the split is always the same. Settings are defaults, or chosen by the stages on
-what is held out of train. Where a table was judged more than once, or its seeds at several states of the code, the line under its title says so, and ± is then not of seeds alone. Bold: above every published row.
+moves the start of every solve and every draw; the split is always the same. Settings are defaults, chosen by the stages on
+what is held out of train, or written in the configuration: the factorization and adaptation of movielens-c, chosen inside train; size, temperature, rate and epochs of
+movielens-a's sequence model, of whose choice there is no record; two epochs where the texts are dealt out. The line under a title says at which commit each seed was run, and whether the test was judged more than once; of several commits, ± is not of seeds alone. A model
+that was not judged with every seed names those it was judged with. Bold: above every published row.
 """
 
 
 def night(config: Path, seed: int) -> list[dict]:
     """The metrics of a night, in a lake that is removed."""
+    began_at = commit()
     with TemporaryDirectory() as folder:
         write_splits(ROOT / ".data" / "ml-100k", Path(folder) / "splits")
         lake = f"{folder}/lake"
@@ -57,7 +65,7 @@ def night(config: Path, seed: int) -> list[dict]:
         )
         choice = Path(lake) / "combined_user_vectors" / f"run_date={DATE}" / "_manifest.json"
         chosen = json.loads(choice.read_text())["choice"] if choice.exists() else None
-    about = {"config": config.stem, "seed": seed, "choice": chosen, "commit": commit()}
+    about = {"config": config.stem, "seed": seed, "choice": chosen, "commit": began_at}
     rows = [
         row for row in metrics.to_dict("records") if row["slice"] in SLICES and (row["metric"], row["k"]) in COLUMNS
     ]
@@ -70,12 +78,6 @@ def is_shown(comparison: dict) -> bool:
     """Of the full model, and of the text alone on cold items."""
     shown = ("full",) if comparison["slice"] == "all" else ("full", "text_after")
     return comparison["slice"] in SLICES and comparison["model"] in shown
-
-
-def commit() -> str:
-    return subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=ROOT
-    ).stdout.strip()
 
 
 def kept() -> list[dict]:
@@ -121,11 +123,36 @@ def table(protocol: Protocol, measured: list[dict]) -> str:
         out.append(
             "| " + " | ".join([f"{name} (published)", *(figure(v) if v is not None else "–" for v in values)]) + " |"
         )
-    cells = {(r["model"], r["metric"], r["k"]): r for r in measured}
+    cells, everywhere = {(r["model"], r["metric"], r["k"]): r for r in measured}, seeds_of(measured)
     for model in sorted({r["model"] for r in measured}, key=list(NAMES).index):
         ours = [cells.get((model, *column)) for column in protocol.columns]
-        out.append("| " + " | ".join([NAMES[model], *map(cell, ours, best)]) + " |")
+        judged = seeds_of([line for line in ours if line])
+        out.append("| " + " | ".join([NAMES[model] + only(judged, everywhere), *map(cell, ours, best)]) + " |")
     return "\n".join(out)
+
+
+def seeds_of(measured: list[dict]) -> list[int]:
+    return sorted({seed for line in measured for seed in line["seeds"]})
+
+
+def only(judged: list[int], everywhere: list[int]) -> str:
+    """Which seeds, where not all of the table's."""
+    return "" if judged == everywhere else f" ({named(judged)} only)"
+
+
+def named(seeds: list[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+
+
+def states(protocol: Protocol, rows: list[dict]) -> str:
+    """At which commits the seeds were run."""
+    found = defaultdict(set)
+    for row in rows:
+        if row["config"] == Path(protocol.config).stem:
+            found[row["commit"]].add(row["seed"])
+    if len(found) == 1:
+        return f"at commit {short(*found)}"
+    return ", ".join(f"{named(sorted(seeds))} at commit {short(commit)}" for commit, seeds in found.items())
 
 
 def cell(line: dict | None, best: float | None) -> str:
@@ -176,9 +203,10 @@ def differences(protocol: Protocol, rows: list[dict]) -> str:
     """The full model less each other, and the text after fine-tuning less before: over the same users, the mean over seeds; p is the largest."""
     if protocol.columns[0][0] in ERRORS:
         return ""
-    found = defaultdict(list)
+    found, everywhere = defaultdict(list), set()
     for row in rows:
         ours = row["config"] == Path(protocol.config).stem and "other" in row and row["slice"] == protocol.slice
+        everywhere |= {row["seed"]} if ours else set()
         if ours and (row["model"] == "full" or (row["model"], row["other"]) == ("text_after", "text_before")):
             found[row["model"], row["other"]].append(row)
     if not found:
@@ -194,7 +222,8 @@ def differences(protocol: Protocol, rows: list[dict]) -> str:
             max(row["p_adjusted"] for row in of_seeds),
         )
         shown = "< .0001" if p < 0.0001 else figure(p)
-        out.append(f"| {NAMES[model]} | {NAMES.get(other, other)} | {difference:+.4f} | {shown} |")
+        judged = only(sorted(row["seed"] for row in of_seeds), sorted(everywhere))
+        out.append(f"| {NAMES[model]} | {NAMES.get(other, other)}{judged} | {difference:+.4f} | {shown} |")
     return "\n".join(out) + "\n"
 
 
@@ -215,14 +244,27 @@ def write(rows: list[dict]) -> None:
         if not measured:
             continue
         path = plot(name, protocol, measured)
-        seeds = sorted({s for line in measured for s in line["seeds"]})
         parts.append(
-            f"## {protocol.title}\n\n`{protocol.config}`, {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}. {protocol.about}\n\n"
+            f"## {protocol.title}\n\n`{protocol.config}`, {named(seeds_of(measured))} ({states(protocol, rows)}). {protocol.about}\n\n"
             f"{table(protocol, measured)}\n{chosen(protocol, rows)}{differences(protocol, rows)}{said(protocol, rows)}\n![{protocol.title}]({path.relative_to(ROOT / 'docs')})\n"
         )
         everything += [{"protocol": name, **line} for line in measured]
     (ROOT / "docs" / "quality.md").write_text("\n".join(parts))
     (ROOT / "docs" / "quality.json").write_text("[\n" + ",\n".join(json.dumps(r) for r in everything) + "\n]\n")
+
+
+def runnable(names: list[str]) -> list[str]:
+    """The configurations of these tables, less those whose data are not there: that is said."""
+    folder, configs = os.environ.get("RECSPARK_DATASETS"), dict.fromkeys(PROTOCOLS[name].config for name in names)
+    for config in list(configs):
+        wanted = sorted(set(re.findall(r"\$\{RECSPARK_DATASETS\}/([\w-]+)", (ROOT / config).read_text())))
+        if folder:
+            for name in wanted:
+                data_set(folder, name)
+        elif wanted:
+            print(f"left out: {config}; RECSPARK_DATASETS names no folder that has {' and '.join(wanted)}")
+            del configs[config]
+    return list(configs)
 
 
 def main() -> None:
@@ -232,8 +274,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the documents from what is kept, and run nothing")
     arguments = parser.parse_args()
     if not arguments.write:
-        configs = dict.fromkeys(PROTOCOLS[name].config for name in arguments.only or PROTOCOLS)
-        for config in configs:
+        for config in runnable(arguments.only or list(PROTOCOLS)):
             for seed in arguments.seed or SEEDS:
                 keep(night(ROOT / config, seed))
                 write(kept())

@@ -41,10 +41,17 @@ def section(title: str, command: str, result: dict[str, Any]) -> str:
         f" Matrix product, fp32, all cores: {result['matmul_gflops']:.0f} GFLOP/s." if "matmul_gflops" in result else ""
     )
     head = "| what | ours | peer | ratio | goal | reached | peak MiB, ours and peer |\n|---|---|---|---|---|---|---|\n"
+    if wrong := [line["what"] for line in result["lines"] if not line.get("same_answer", True)]:
+        raise SystemExit(f"{title}: kept are lines whose two answers differ: {'; '.join(wrong)}; run it again")
     rows = "".join(row(line) for line in result["lines"])
     left_out = "".join(f"\nLeft out: {what}.\n" for what in result.get("left_out", ()))
-    of = f", at commit {result['commit'][:7]}" if "commit" in result else ""
+    of = f", at commit {short(result['commit'])}" if "commit" in result else ""
     return f"## {title}\n\n`{command}`{of}; {result['machine']}.{rate}\n\n{head}{rows}{left_out}"
+
+
+def short(commit: str) -> str:
+    """Seven digits, and whether the checkout differed from it."""
+    return commit[:7] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
 def row(line: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ def show_user(
     config: ConfigOption,
     run_date: DateOption = None,
     overrides: SetOption = None,
-    top: Annotated[int, typer.Option(help="rows of each list")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="rows of each list")] = 10,
 ) -> None:
     """A user's history and recommendations, with titles and scores."""
     from recspark import show as shown
@@ -97,7 +97,7 @@ def show_item(
     config: ConfigOption,
     run_date: DateOption = None,
     overrides: SetOption = None,
-    top: Annotated[int, typer.Option(help="rows of each list")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="rows of each list")] = 10,
 ) -> None:
     """An item's text, and the items nearest to it."""
     from recspark import show as shown
@@ -214,11 +214,13 @@ def unlock(
 
 
 @app.command()
-def doctor(config: ConfigOption, overrides: SetOption = None, verbose: VerboseOption = False) -> None:
+def doctor(
+    config: ConfigOption, run_date: DateOption = None, overrides: SetOption = None, verbose: VerboseOption = False
+) -> None:
     """Check, before a night is wasted, that this machine and this configuration can run it."""
     from recspark import doctor as check
 
-    raise typer.Exit(guard(lambda: check.run(config, overrides or []), verbose))
+    raise typer.Exit(guard(lambda: check.run(config, overrides or [], day(run_date)), verbose))
 
 
 @app.command()

@@ -22,6 +22,14 @@ DAMAGED = (
     *("this is not a parquet file", "Parquet file size is 0 bytes"),
     "SafetensorError: ",  # of a model's weights
 )
+REFUSED = (
+    os.strerror(errno.EACCES),  # of a file system, in Python and in Java
+    *(
+        "AccessControlException",
+        "AccessDenied",
+        "ACCESS_DENIED",
+    ),  # of HDFS, and of object stores by Spark and by pyarrow
+)
 GONE = ("[FAILED_READ_FILE.FILE_NOT_EXIST]", "[PATH_NOT_FOUND]")  # Spark's conditions
 PYARROW = ("Could not open Parquet input source", "Error creating dataset")  # begins what names the file itself
 UNANSWERED = re.compile(r"An error occurred while calling \S+")  # py4j's, without what Java had to say of it
@@ -58,6 +66,12 @@ def guard(act: Callable[[], None], verbose: bool) -> int:
                 verbose,
             )
             return FAILURE
+        if refused := refusal_in(error):
+            tell(
+                UserError(f"access is refused: {refused}; run as who may read and write there, or have access given"),
+                verbose,
+            )
+            return USER_MISTAKE
         if full := full_disk_in(error):
             tell(
                 RunFailed(f"a disk is full: {full}; make room for the lake and for Spark's local folders; {RUN_AGAIN}"),
@@ -103,11 +117,21 @@ def jvm_is_gone(error: BaseException) -> bool:
 
 
 def full_disk_in(error: BaseException) -> str:
-    """The line that says so, of the error or of what caused it, in this process, Spark's JVM or a worker; empty if none does."""
+    """The line that says so; empty if none does."""
+    return line_with((os.strerror(errno.ENOSPC),), error)
+
+
+def refusal_in(error: BaseException) -> str:
+    """The line that says that a file, folder or bucket may not be read or written; empty if none does."""
+    return line_with(REFUSED, error)
+
+
+def line_with(signs: tuple[str, ...], error: BaseException) -> str:
+    """The first line with one of the signs, of the error or of what caused it, in this process, Spark's JVM or a worker; empty if there is none."""
     seen: BaseException | None = error
     while seen is not None:
         for line in str(seen).splitlines():
-            if os.strerror(errno.ENOSPC) in line:
+            if any(sign in line for sign in signs):
                 return line.strip().removeprefix("Caused by: ")
         seen = seen.__cause__ or seen.__context__
     return ""

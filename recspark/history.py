@@ -68,7 +68,7 @@ def show_lineage(config_path: str, overrides: list[str], table: str, run_date: d
     names = sorted(TABLES)
     if table not in names:
         raise UserError(f"no table is called {table}; tables are {', '.join(names)}")
-    there = lake.run_dates(TABLES[table])
+    there = [date for date in lake.run_dates(TABLES[table]) if lake.has(TABLES[table], date)]
     date = run_date or (there[-1] if there else None)
     part = part_at(lake, Place(table, f"run_date={date}")) if date else None
     if part is None:

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
+from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.lookup import Lookup, open_lake
 from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, RECOMMENDATIONS, USERS
@@ -66,7 +67,13 @@ def item(config_path: str, run_date: datetime.date | None, overrides: list[str],
     which = items.known_id("item_id", item_id)
     about = items.with_id("item_id", which, ["title", "text", "token_ids", "attributes"])[0]
     events = Lookup(lake, INTERACTIONS).with_id("item_id", which, ["split"])
-    own = vectors.with_id("item_id", which, ["prior", "vector"])[0]
+    found = vectors.with_id("item_id", which, ["prior", "vector"])
+    if not found:
+        raise UserError(
+            f"item {item_id} is in the catalogue of run date {lake.run_date} and has no vector yet: the vectors are of a catalogue "
+            f"before it; run again from embed (recspark run --run-date {lake.run_date} --from embed)"
+        )
+    own = found[0]
     near = {name: vectors.nearest(name, np.asarray(own[name], np.float32), top, which) for name in ("prior", "vector")}
     titles = titles_of(items, [i for pairs in near.values() for i, _ in pairs])
 

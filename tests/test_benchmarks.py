@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import encode
 import evaluate
 import harness
 import numpy as np
 import pytest
+import quality
 import topk
 
 REPOSITORY = Path(__file__).parent.parent
@@ -44,10 +46,19 @@ def test_a_goal_is_reached_at_3_and_not_at_3_1_nor_by_another_answer():
     assert not line([2], [6], goal=3, same=False).reached
 
 
-def test_another_answer_ends_with_an_error_and_quick_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("quick", [True, False])
+def test_another_answer_ends_with_an_error_and_is_not_kept(
+    quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
-    with pytest.raises(SystemExit, match="the two sides' answers differ: work"):
-        harness.tell("work", [line([2], [6], goal=3, same=False)], [], [100.0], quick=True)
+    with pytest.raises(SystemExit, match="the two sides' answers differ, so nothing is kept: work"):
+        harness.tell("work", [line([2], [6], goal=3, same=False)], [], [100.0], quick=quick)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_is_kept_with_what_was_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    harness.tell("work", [line([2], [6], goal=3)], [], [100.0], quick=True)
     assert not list(tmp_path.iterdir())
     harness.tell("work", [line([2], [6], goal=3)], ["a peer"], [90.0, 100.0, 140.0], quick=False)
     kept = json.loads((tmp_path / "work.json").read_text())
@@ -80,6 +91,40 @@ def test_memory_is_that_of_the_work_and_not_of_what_came_before(tmp_path: Path):
         _, large = a.run({"seconds": 0.5, "mib": 200})
         _, small = a.run({"seconds": 0})
     assert large - small > 150
+
+
+def test_a_child_that_still_has_its_parents_memory_is_counted_once():
+    """As between vfork and exec: the same resident and virtual bytes. Another child has its own."""
+
+    def process(pid: int, parent: int, resident: int, *children: SimpleNamespace) -> SimpleNamespace:
+        memory = SimpleNamespace(rss=resident << 20, vms=2 * resident << 20)
+        return SimpleNamespace(
+            pid=pid, ppid=lambda: parent, memory_info=lambda: memory, children=lambda recursive: list(children)
+        )
+
+    assert harness.resident_mib(process(1, 0, 500, process(2, 1, 500), process(3, 1, 80))) == 580
+
+
+def test_a_model_that_not_all_seeds_have_names_those_that_do():
+    def judged(model: str, seed: int, value: float) -> dict:
+        about = {"config": "movielens-c", "seed": seed, "commit": "a" * 40 if seed == 42 else "b" * 40}
+        return {**about, "model": model, "slice": "cold", "metric": "ndcg", "k": 10, "value": value}
+
+    rows = [judged("full", 42, 0.3), judged("full", 43, 0.1), judged("ease", 43, 0.2)]
+    protocol = quality.PROTOCOLS["movielens-c"]
+    table = quality.table(protocol, quality.lines(protocol, rows))
+    assert "| full model | .2000 ± .1414 |" in table
+    assert "| EASE (seed 43 only) | .2000 |" in table
+    assert quality.states(protocol, rows) == "seed 42 at commit aaaaaaa, seed 43 at commit bbbbbbb"
+
+
+def test_tables_whose_data_are_not_there_are_left_out_by_name(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path):
+    monkeypatch.delenv("RECSPARK_DATASETS", raising=False)
+    assert quality.runnable(["movielens-c", "amazon-office"]) == ["conf/quality/movielens-c.yaml"]
+    assert "left out: conf/quality/amazon-office.yaml" in capsys.readouterr().out
+    monkeypatch.setenv("RECSPARK_DATASETS", str(tmp_path))
+    with pytest.raises(SystemExit, match="which has no amazon-office"):
+        quality.runnable(["amazon-office"])
 
 
 def test_a_side_that_fails_says_why(tmp_path: Path):

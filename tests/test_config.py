@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 
-from recspark.config import ConfigError, Settings, dump, load, parse
+from recspark.config import ConfigError, Settings, apply_override, dump, load, parse
 from recspark.errors import UserError
 
 
@@ -71,6 +71,12 @@ def test_override_is_read_as_yaml_and_makes_missing_sections():
     assert parse({"name": "x"}, Whole, ["section.top_k=7", "section.tags=[a, b]"]).section == Section(
         top_k=7, tags=("a", "b")
     )
+
+
+def test_override_goes_into_a_section_that_is_there_and_empty():
+    raw = {"section": None}
+    apply_override(raw, "section.a=3", mistakes := [])
+    assert (raw, mistakes) == ({"section": {"a": 3}}, [])
 
 
 def test_environment_is_filled_in_and_never_dumped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -36,6 +36,14 @@ def raising(error: BaseException):
             "the Python of Spark's workers has no recspark: /usr/bin/python3: No module",
         ),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/lake/x"), 1, "a disk is full: [Errno 28]"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/lake/x"), 2, "access is refused: [Errno 13]"),
+        (
+            OSError(
+                "When listing objects under key 'lake' in bucket 'b': AWS Error ACCESS_DENIED during ListObjectsV2"
+            ),
+            2,
+            "access is refused: When listing objects",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
         (Py4JError("An error occurred while calling o49.sc"), 1, "Spark's JVM has ended"),
         (Py4JNetworkError("Answer from Java side is empty"), 1, "Spark's JVM has ended"),

@@ -244,6 +244,13 @@ def test_lineage_goes_down_and_tells_what_has_changed(lake: Lake, config: str, c
     assert "is no longer there" in capsys.readouterr().out
 
 
+def test_lineage_is_that_of_the_newest_date_that_is_whole(lake: Lake, config: str, capsys):
+    """A write that was ended leaves a folder without a manifest."""
+    (Path(lake.root) / "recommendations" / "run_date=2026-12-31").mkdir()
+    history.show_lineage(config, [], "recommendations", None)
+    assert "2026-12-31" not in capsys.readouterr().out
+
+
 def test_a_table_that_is_not_there_is_said(config: str):
     with pytest.raises(UserError, match=r"no table is called lists; tables are base_text_vectors, candidates"):
         history.show_lineage(config, [], "lists", None)

@@ -124,6 +124,12 @@ def test_a_lake_where_pyarrow_knows_no_way_is_the_users_error():
         Lake("s3a://logs", datetime.date(2026, 1, 2))
 
 
+def test_a_lake_that_cannot_be_reached_is_told_with_what_it_takes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HADOOP_HOME", "/nowhere")
+    with pytest.raises(UserError, match=r"lake: hdfs://nowhere/lake cannot be reached .*libhdfs"):
+        Lake("hdfs://nowhere/lake", datetime.date(2026, 1, 2))
+
+
 def test_copies_on_this_machine_that_nobody_asks_for_go(tmp_path: Path):
     for name, age in (("old", COPY_SECONDS + 60), ("new", 60)):
         (tmp_path / name).mkdir()

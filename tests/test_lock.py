@@ -41,7 +41,7 @@ def test_while_a_run_writes_a_date_another_is_told_who_it_is(lake: Lake):
     first, second = RunLock(lake, DATE), RunLock(lake, DATE)
     with first.held():
         with pytest.raises(
-            UserError, match=rf"is being written by another run: since .*, process {os.getpid()} .*unlock"
+            RunFailed, match=rf"is being written by another run: since .*, process {os.getpid()} .*unlock"
         ):
             second.take()
         with RunLock(lake, datetime.date(2026, 1, 3)).held():  # another date is free
@@ -59,7 +59,7 @@ def test_a_run_that_was_killed_is_succeeded(lake: Lake):
     run = subprocess.Popen([sys.executable, "-c", code, lake.root], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert run.stdout is not None
     assert run.stdout.readline() == b"held\n"
-    with pytest.raises(UserError, match=f"process {run.pid}"):
+    with pytest.raises(RunFailed, match=f"process {run.pid}"):
         RunLock(lake, DATE).take()
     run.send_signal(signal.SIGKILL)
     run.wait()
@@ -90,7 +90,7 @@ def test_on_another_machine_a_run_lives_while_its_count_rises(lake: Lake):
     alive = threading.Thread(target=go_on)
     alive.start()
     try:
-        with pytest.raises(UserError, match="on elsewhere"):
+        with pytest.raises(RunFailed, match="on elsewhere"):
             RunLock(lake, DATE).take()
     finally:
         ended.set()

@@ -122,6 +122,16 @@ def test_unknown_ids_are_told_with_those_near_them(shown):
         shown(show.item, "cc")
 
 
+def test_an_item_that_is_newer_than_the_vectors_is_told(shown, lake):
+    """The catalogue was made anew with a new item, and embed has not run since."""
+    rows = Lookup(lake, ITEMS).dataset.to_table().to_pylist()
+    write(lake, ITEMS, [tuple({**rows[0], "item_id": "new"}.values()), *(tuple(row.values()) for row in rows)])
+    with pytest.raises(
+        UserError, match=r"item new is in the catalogue of run date 2026-01-02 and has no vector yet.*--from embed"
+    ):
+        shown(show.item, "new")
+
+
 def test_missing_tables_are_told(shown, lake):
     lake.remove(lake.partition(INTERACTIONS))
     with pytest.raises(UserError, match=r"table interactions of run date 2026-01-02 is not in the lake"):

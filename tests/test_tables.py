@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,9 @@ from pyspark.sql import SparkSession
 
 from recspark.errors import UserError
 from recspark.tables import CANDIDATES, TABLES, check
+
+REPOSITORY = Path(__file__).parent.parent
+sys.path.insert(0, str(REPOSITORY / "tools"))
 
 
 def test_columns_come_back_in_the_contracts_order(spark: SparkSession):
@@ -41,10 +45,14 @@ def test_no_table_may_hold_rows_of_two_models():
 
 
 def test_the_page_of_the_tables_says_what_the_code_says():
-    import sys
-
-    repository = Path(__file__).parent.parent
-    sys.path.insert(0, str(repository / "tools"))
     from make_tables_doc import document
 
-    assert (repository / "docs" / "tables.md").read_text(encoding="utf-8") == document()
+    assert (REPOSITORY / "docs" / "tables.md").read_text(encoding="utf-8") == document()
+
+
+def test_the_page_of_the_settings_says_what_the_code_says_of_each():
+    from make_settings_doc import Page
+
+    page = Page().document()
+    assert (REPOSITORY / "docs" / "settings.md").read_text(encoding="utf-8") == page
+    assert [line for line in page.splitlines() if line.startswith("| `") and line.endswith("|  |")] == []

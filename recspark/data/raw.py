@@ -19,15 +19,19 @@ from recspark.tables import is_id_type
 class InteractionColumns(Settings):
     """Raw column names of interactions; what is left out is not there."""
 
-    user_id: str = "user_id"
-    item_id: str = "item_id"
+    user_id: str = Field("user_id", description="a string, an integer, or a decimal without fraction")
+    item_id: str = Field("item_id", description="likewise, of the type that the items have")
     timestamp: str | None = Field(
         None, description="a number (see time_unit), an ISO 8601 string, a date or a timestamp"
     )
     order: str | None = Field(None, description="instead of timestamp: whole numbers that sort a user's events")
-    rating: str | None = None
-    weight: str | None = None
-    event_type: str | None = None
+    rating: str | None = Field(
+        None, description="a number; the stage ratings and objective mse learn from it, the lists do not"
+    )
+    weight: str | None = Field(
+        None, description="how much an event counts, 1 where there is none; those of a pair add up, 0 says nothing"
+    )
+    event_type: str | None = Field(None, description="kept in the table for SQL; no stage looks at it")
     split: str | None = Field(None, description="for split: {kind: provided}")
 
     @model_validator(mode="after")
@@ -62,7 +66,7 @@ class RawInteractions(RawTable):
 class ItemColumns(Settings):
     """Raw column names of items."""
 
-    item_id: str = "item_id"
+    item_id: str = Field("item_id", description="a string, an integer, or a decimal without fraction")
 
 
 class RawItems(RawTable):
@@ -94,7 +98,7 @@ class RawItems(RawTable):
 class UserColumns(Settings):
     """Raw column names of users."""
 
-    user_id: str = "user_id"
+    user_id: str = Field("user_id", description="of the type that the interactions have")
 
 
 class RawUsers(RawTable):

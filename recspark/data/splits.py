@@ -15,6 +15,7 @@ from recspark.errors import UserError
 
 SplitName = Literal["train", "valid", "test", "history", "masked"]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+COLD = "share of the items, drawn by hash, that are held out as if they were new: learned from by nobody"
 
 HISTOGRAM_BITS = 14  # 16,384 counts a pass come to the driver
 
@@ -42,9 +43,9 @@ class ColdItems(Settings):
 class Fractions(Settings):
     """What temporal and random share."""
 
-    valid: Fraction = 0.0
-    test: Fraction = 0.2
-    cold_item_fraction: Fraction = 0.0
+    valid: Fraction = Field(0.0, description="share of the events to choose on")
+    test: Fraction = Field(0.2, description="share of the events to judge on")
+    cold_item_fraction: Fraction = Field(0.0, description=COLD)
 
     @model_validator(mode="after")
     def _leave_some(self) -> "Fractions":
@@ -97,8 +98,8 @@ class LeaveLastOut(Settings):
 
     needs_order: ClassVar[bool] = True
     kind: Literal["leave_last_out"] = "leave_last_out"
-    valid: bool = False
-    cold_item_fraction: Fraction = 0.0
+    valid: bool = Field(False, description="whether the event before the last is valid")
+    cold_item_fraction: Fraction = Field(0.0, description=COLD)
 
     def assign(self, events: DataFrame, seed: int) -> DataFrame:
         user = Window.partitionBy("user_id")

@@ -42,8 +42,8 @@ CHECKS: tuple[tuple[str, Callable[[Checkup], str]], ...] = (
 MARKS = {"ok": "green", "caution": "yellow", "fix": "bold red"}
 
 
-def run(config_path: str, overrides: list[str]) -> None:
-    """Print a line a check.
+def run(config_path: str, overrides: list[str], run_date: datetime.date) -> None:
+    """Print a line a check. run_date: of the night that is meant; it decides which part of the log has arrived.
 
     Raises UserError at the end if a check failed, with their number; at once, with all mistakes, for a bad configuration.
     """
@@ -52,7 +52,7 @@ def run(config_path: str, overrides: list[str]) -> None:
     console, failed = Console(highlight=False), 0
     deployment = configuration.load(config_path, Deployment, overrides)
     show(console, "ok", "settings", f"{config_path} is valid")
-    checkup = Checkup(deployment, Lake(deployment.lake, datetime.date.today()))
+    checkup = Checkup(deployment, Lake(deployment.lake, run_date))
     try:
         for name, check in CHECKS:
             mark, says = outcome(check, checkup)

@@ -62,7 +62,7 @@ def packages(checkup: Checkup) -> str:
                 importlib.import_module("petastorm.reader")
             except Exception as error:  # a broken binary raises what it likes
                 raise UserError(
-                    f"finetune.reader is petastorm, which does not load ({error}); install recspark[petastorm], or set "
+                    f"finetune.reader is petastorm, which does not load ({error}); install recspark's extra petastorm, or set "
                     "finetune.reader: arrow"
                 ) from None
     import torch
@@ -114,15 +114,17 @@ def in_bytes(amount: str) -> int:
     return int(match[1]) * UNITS[match[2] or "m"]
 
 
-def free_memory() -> int:
-    """Bytes that can be had: the machine's, or less where a container's limit (cgroup v2) says so."""
+def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that can be had: the machine's, or less where a container's limit (cgroup v2) says so, whose unused file cache gives way."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    meminfo, group = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+    meminfo = Path("/proc/meminfo")
     if meminfo.exists() and (match := re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())):
         free = int(match[1]) * 1024
     limit = group / "memory.max"
     if limit.exists() and limit.read_text().strip().isdigit():
-        free = min(free, int(limit.read_text()) - int((group / "memory.current").read_text()))
+        cache = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+        used = int((group / "memory.current").read_text()) - (int(cache[1]) if cache else 0)
+        free = min(free, int(limit.read_text()) - used)
     return free
 
 

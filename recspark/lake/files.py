@@ -32,6 +32,11 @@ class Files:
                 f"lake: {self.root} is no place that pyarrow knows ({str(error).splitlines()[0]}); give a folder, or a URI such as hdfs://…, gs://… "
                 "or s3://…, which Spark reads with spark.hadoop.fs.s3.impl: org.apache.hadoop.fs.s3a.S3AFileSystem"
             ) from error
+        except OSError as error:
+            raise UserError(
+                f"lake: {self.root} cannot be reached ({str(error).splitlines()[0]}); for hdfs://… pyarrow needs libjvm and libhdfs (JAVA_HOME, "
+                "HADOOP_HOME, and CLASSPATH from `hadoop classpath --glob`), for a bucket its credentials"
+            ) from error
 
     def path(self, relative: str) -> str:
         """A path under the root, as Spark wants it."""

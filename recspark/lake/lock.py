@@ -59,7 +59,7 @@ class RunLock:
     def held(self, told: Any = None) -> Iterator[None]:
         """Within it, no other run writes the run date. told: called with a line if a dead run is succeeded.
 
-        Raises UserError if another run holds it and lives.
+        Raises RunFailed if another run holds it and lives.
         """
         self.take(told)
         beating = threading.Thread(target=self.beat, daemon=True, name="run-lock")
@@ -72,13 +72,13 @@ class RunLock:
             self.release()
 
     def take(self, told: Any = None) -> None:
-        """Raises UserError if another run holds it and lives."""
+        """Raises RunFailed if another run holds it and lives."""
         while not self.create():
             other = self.read()
             if other is None:  # it has just ended
                 continue
             if lives(other, self.read):
-                raise UserError(
+                raise RunFailed(  # nothing to mend, but to wait: a scheduler may try again
                     f"run date {self.run_date} of the lake {self.files.root} is being written by another run: {described(other)}; "
                     "wait for it, or end it. If you know that it has died: recspark unlock --run-date "
                     f"{self.run_date} --config …"

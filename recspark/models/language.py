@@ -65,9 +65,9 @@ def looks_ahead(model: nn.Module) -> bool:
 class NewModel(Settings):
     """A transformer with random weights."""
 
-    layers: int = Field(4, ge=1)
-    hidden_size: int = Field(256, ge=8)
-    heads: int = Field(4, ge=1)
+    layers: int = Field(4, ge=1, description="of the transformer")
+    hidden_size: int = Field(256, ge=8, description="a multiple of heads")
+    heads: int = Field(4, ge=1, description="of attention, in each layer")
     positions: int = Field(512, ge=8, description="the longest text that it can read, in tokens")
 
     @model_validator(mode="after")

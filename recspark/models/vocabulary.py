@@ -22,11 +22,11 @@ Texts = Callable[[], Iterator[str]]  # the corpus, from its beginning each time
 class Specials(Settings):
     """Tokens that stand for something else than text."""
 
-    pad: str = "[PAD]"
-    unknown: str = "[UNK]"
+    pad: str = Field("[PAD]", description="fills up a batch; nothing looks at it")
+    unknown: str = Field("[UNK]", description="a character that the corpus did not have")
     first: str = Field("[CLS]", description="before a text, where the model reads both ways")
     last: str = Field("[SEP]", description="after a text")
-    mask: str = "[MASK]"
+    mask: str = Field("[MASK]", description="what masked_lm puts in the place of a word")
     more: tuple[str, ...] = Field((), description="of your own, never split")
 
     @model_validator(mode="after")

@@ -107,7 +107,7 @@ def require_bm25s() -> Any:
         import bm25s
     except ImportError:
         raise UserError(
-            "BM25 needs the package bm25s, which is not installed; pip install 'recspark[search]', or do without: set "
+            "BM25 needs the package bm25s, which is not installed; install recspark's extra search (pip install 'recspark-….whl[search]'), or do without: set "
             "search.bm25_weight to 0, and name no bm25 in evaluate.baselines"
         ) from None
     return bm25s

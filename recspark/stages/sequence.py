@@ -67,7 +67,7 @@ class SequenceConfig(RankedTraining):
     temperature: float = Field(0.07, gt=0, description="of the softmax over all items")
     learning_rate: float = Field(1e-3, gt=0, description="peak")
     max_users: int = Field(200_000, ge=1, description="users to learn from at most, drawn by a hash of the id")
-    dropout: float = Field(0.3, ge=0, lt=1)
+    dropout: float = Field(0.3, ge=0, lt=1, description="of the transformer, while it learns")
     epochs: int = Field(15, ge=1, description="at most; fewer when the held-out loss stops falling")
     patience: int = Field(3, ge=1, description="epochs without a lower held-out loss before it stops")
 

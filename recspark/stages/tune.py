@@ -57,10 +57,12 @@ log = logging.getLogger("recspark")
 class Metric(Settings):
     """What a trial is judged by: a row of the metrics table, on validation rows. More is better."""
 
-    model: Literal["full", "text_after", "text_before"] = "full"
-    metric: Literal["ndcg", "recall", "map", "map_min", "mrr", "hit_rate", "precision"] = "ndcg"
+    model: Literal["full", "text_after", "text_before"] = Field("full", description="as in the table metrics")
+    metric: Literal["ndcg", "recall", "map", "map_min", "mrr", "hit_rate", "precision"] = Field(
+        "ndcg", description="as in the table metrics"
+    )
     k: int = Field(10, ge=1, description="length of the list that is judged")
-    slice: Literal["all", "warm", "cold"] = "all"
+    slice: Literal["all", "warm", "cold"] = Field("all", description="which items are ranked and relevant")
 
     def __str__(self) -> str:
         return f"{self.metric}@{self.k} of {self.model}, {self.slice} items"
@@ -220,6 +222,7 @@ def finish(spark: SparkSession, lake: Lake, config: "Deployment", folder: str, f
         own,
         scales(config),
     )
+    lake.write_file(f"{folder}/best.yaml", best_yaml(lake, best, config))  # a run that was killed may have left it out
     path = lake.write_file(f"{folder}/report.html", render_study(facts))
     for name, where in (("best settings", lake.path(f"{folder}/best.yaml")), ("report", path)):
         lake.traffic.append(Traffic("write", name, None, where))

@@ -22,7 +22,7 @@ class TrainingSettings(Settings):
     epochs: int = Field(6, ge=1, description="at most; fewer when the held-out loss stops falling")
     batch_size: int = Field(128, ge=1, description="examples of a step, over all ranks")
     warmup_steps: int = Field(10, ge=0, description="steps of linear rise; then a linear fall to 0")
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to it")
     dropout: float = Field(0.0, ge=0, lt=1, description="of the encoder; at 0 any number of ranks learns the same")
     patience: int = Field(2, ge=1, description="epochs without a lower held-out loss before it stops")

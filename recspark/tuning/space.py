@@ -93,7 +93,7 @@ class Choice(Settings):
     """One of some values; null is one if it is named."""
 
     kind: Literal["choice"] = "choice"
-    of: tuple[Scalar, ...] = Field(min_length=2)
+    of: tuple[Scalar, ...] = Field(min_length=2, description="the values to try")
 
     @model_validator(mode="after")
     def _differ(self) -> "Choice":

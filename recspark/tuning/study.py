@@ -122,7 +122,9 @@ def open_study(path: str, plan: Plan) -> "optuna.Study":
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
     except ImportError as error:
-        raise UserError(f"tune needs optuna, which is not here ({error}); pip install 'recspark[tune]'") from None
+        raise UserError(
+            f"tune needs optuna, which is not here ({error}); install recspark's extra tune (pip install 'recspark-….whl[tune]')"
+        ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():

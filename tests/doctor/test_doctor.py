@@ -1,5 +1,6 @@
 """What the doctor says of a sound deployment, and of each thing that can be wrong with one."""
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ class Practice:
     """A deployment to be spoilt, and what the doctor printed of it."""
 
     def __init__(self, folder: Path, encoder: Path, capsys: pytest.CaptureFixture[str]):
-        self.folder, self.capsys = folder, capsys
+        self.folder, self.capsys, self.run_date = folder, capsys, datetime.date(2026, 1, 2)
         rows = {
             "interactions": [{"user_id": "u1", "item_id": "i1", "timestamp": 1_000_000_000}],
             "items": [{"item_id": "i1", "title": "one"}],
@@ -47,7 +48,7 @@ class Practice:
         path.write_text(yaml.safe_dump(self.raw))
         error = ""
         try:
-            doctor.run(str(path), list(overrides))
+            doctor.run(str(path), list(overrides), self.run_date)
         except UserError as raised:
             error = str(raised)
         lines = self.capsys.readouterr().out.splitlines()
@@ -120,6 +121,16 @@ def test_empty_table_and_ids_that_never_meet_are_told(practice):
     practice.raw["preprocess"]["items"] = {"sql": "SELECT * FROM raw WHERE item_id = 'no'", "text": "{title}"}
     said, _ = practice.visit()
     assert said["items"] == ("fix", "preprocess.items: sql has no rows")
+
+
+def test_the_log_is_read_as_of_the_run_date(practice):
+    """What arrived on the 1st has arrived for the night of that day, and is out of reach of the day after."""
+    row = {"user_id": "u1", "item_id": "i1", "timestamp": 1_000_000_000, "ds": "2026-01-01"}
+    (practice.folder / "interactions.jsonl").write_text(json.dumps(row))
+    practice.raw["preprocess"]["interactions"]["arrived"] = {"column": "ds", "days": 1}
+    assert practice.visit()[0]["interactions"][0] == "fix"
+    practice.run_date = datetime.date(2026, 1, 1)
+    assert practice.visit()[0]["interactions"][0] == "ok"
 
 
 def test_bad_configuration_is_told_whole_before_spark_starts(practice, monkeypatch):

@@ -42,6 +42,15 @@ def test_memory_is_set_against_driver_and_tasks(monkeypatch):
             assert type(machine.memory(checkup())) is state
 
 
+def test_in_a_container_file_cache_that_gives_way_is_free(tmp_path):
+    """Of 4 GiB that the container may have 3.5 are taken, 2 of them by files that nobody looks at: 2.5 can be had, if the machine has them."""
+    gib = machine.GIB
+    (tmp_path / "memory.max").write_text(f"{4 * gib}\n")
+    (tmp_path / "memory.current").write_text(f"{7 * gib // 2}\n")
+    (tmp_path / "memory.stat").write_text(f"anon {gib}\ninactive_file {2 * gib}\nactive_file {gib // 2}\n")
+    assert machine.free_memory(tmp_path) == min(machine.free_memory(tmp_path / "none"), 5 * gib // 2)
+
+
 def test_full_disk_is_told(monkeypatch):
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: SimpleNamespace(free=machine.GIB))
     with pytest.raises(UserError, match=r"only 1.0 GiB for temporary files .* and 1.0 GiB for the lake"):

@@ -34,7 +34,9 @@ class Adapter(Settings):
     kind: Literal["adapter"] = "adapter"
     learning_rate: float = Field(1e-3, gt=0, description="peak, of the encoder")
     size: int = Field(64, ge=1, description="width of the bottleneck")
-    placement: Literal["houlsby", "pfeiffer"] = "houlsby"
+    placement: Literal["houlsby", "pfeiffer"] = Field(
+        "houlsby", description="after attention and feed-forward net, or after the latter alone"
+    )
     layers: int | None = Field(None, ge=1, description="how many layers from the top have adapters; all if not set")
 
     def apply(self, encoder: TextEncoder) -> None:

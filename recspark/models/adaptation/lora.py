@@ -19,7 +19,7 @@ class Lora(Settings):
 
     kind: Literal["lora"] = "lora"
     learning_rate: float = Field(2e-3, gt=0, description="peak, of the encoder")
-    rank: int = Field(8, ge=1)
+    rank: int = Field(8, ge=1, description="of an update")
     alpha: int = Field(16, gt=0, description="updates are scaled by alpha / rank")
     targets: tuple[str, ...] | None = Field(
         None,

@@ -57,7 +57,7 @@ class Scored(Settings):
     cosine: vectors have unit length, those of the history before they are summed, too. dot: they are as they are.
     """
 
-    similarity: Literal["cosine", "dot"] = "cosine"
+    similarity: Literal["cosine", "dot"] = Field("cosine", description="sim")
     temperature: float = Field(0.07, gt=0.001, lt=1000, description="τ, or where it starts if it is learned")
     learn_temperature: bool = Field(False, description="one number, learned at the head's rate")
 

@@ -20,7 +20,7 @@ class Mse(Settings):
     """
 
     kind: Literal["mse"] = "mse"
-    link: Literal["identity", "sigmoid"] = "identity"
+    link: Literal["identity", "sigmoid"] = Field("identity", description="f")
     low: float = Field(1.0, description="lowest rating, of the sigmoid")
     high: float = Field(5.0, description="highest rating, of the sigmoid")
     shrinkage: float = Field(5.0, ge=0, description="a bias of n ratings is their mean times n / (n + shrinkage)")
