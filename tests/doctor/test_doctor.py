@@ -140,7 +140,7 @@ def test_bad_configuration_is_told_whole_before_spark_starts(practice, monkeypat
     path = practice.folder / "conf.yaml"
     path.write_text(yaml.safe_dump(practice.raw))
     with pytest.raises(ConfigError) as raised:
-        doctor.run(str(path), [])
+        doctor.run(str(path), [], practice.run_date)
     assert len(raised.value.mistakes) == 2
 
 
