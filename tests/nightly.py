@@ -140,13 +140,15 @@ def succeed(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProce
 
 
 class Night:
-    """A small one, of the demo's encoder and as users run it: Horovod on two ranks, Petastorm, Spark's expressions compiled."""
+    """A small one, of the demo's encoder and as users run it: Horovod on two ranks, Petastorm."""
 
-    def __init__(self, folder: Path, raw: Path, **changes: Any):
-        """raw: the folder of the sample. changes: values by dotted key."""
+    def __init__(self, folder: Path, raw: Path, compiled: bool = False, **changes: Any):
+        """raw: the folder of the sample. compiled: Spark's expressions, as on a cluster; its tables are the same without, in less time.
+        changes: values by dotted key."""
         self.raw, self.lake = raw, folder / "lake"
         settings = small_night(raw, self.lake, MINILM, **{"finetune.epochs": 3, "finetune.patience": 9} | changes)
-        settings["spark"]["conf"] |= {**jvm.COMPILED, "spark.hadoop.fs.s3a.secret.key": f"${{{SECRET_NAME}}}"}
+        settings["spark"]["conf"] |= jvm.COMPILED if compiled else {}
+        settings["spark"]["conf"]["spark.hadoop.fs.s3a.secret.key"] = f"${{{SECRET_NAME}}}"
         self.arguments = ("--config", str(write_config(folder / "night.yaml", settings)), "--run-date", DATE)
 
 
@@ -159,7 +161,7 @@ def whole_night(factory: pytest.TempPathFactory) -> tuple[Night, str]:
     with FileLock(folder / "lock"):
         if not said.exists():
             sample_movielens(folder)
-        night = Night(folder, folder)
+        night = Night(folder, folder, compiled=True)
         if not said.exists():
             said.write_text(succeed(recspark("run", *night.arguments)).stderr)
     return night, said.read_text()

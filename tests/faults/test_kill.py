@@ -25,14 +25,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Night:
     return nightly.whole_night(tmp_path_factory)[0]
 
 
-def arguments(night: Night, lake: Path, first: str) -> tuple[str, ...]:
-    return "run", *night.arguments, "--set", f"lake={lake}", "--from", first
-
-
-def kill_during(night: Night, lake: Path, first: str, stage: str) -> str:
+def kill_during(night: Night, first: str, stage: str) -> str:
     """Start the night at its stage `first`, and kill all its processes in the midst of `stage`. Returns what it had said."""
     process = subprocess.Popen(
-        nightly.recspark_command(*arguments(night, lake, first)),
+        nightly.recspark_command("run", *night.arguments, "--from", first),
         env=nightly.environment(),
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -45,7 +41,7 @@ def kill_during(night: Night, lake: Path, first: str, stage: str) -> str:
         said.append(line)
         if f"{stage}: reads" in line:
             break
-    wait_until_under_way(lake, stage, process)
+    wait_until_under_way(night.lake, stage, process)
     assert process.poll() is None, f"{stage} was over before it could be killed: {''.join(said)[-3000:]}"
     os.killpg(process.pid, signal.SIGKILL)
     process.stderr.close()
@@ -77,9 +73,10 @@ def outputs(stage: str) -> list[str]:
 
 
 def test_a_night_killed_in_each_of_its_stages_ends_as_if_nothing_had_happened(whole: Night, tmp_path: Path):
-    lake, said = tmp_path / "lake", ""
+    night, said = Night(tmp_path, whole.raw), ""
+    lake = night.lake
     for before, stage in itertools.pairwise((nightly.STAGES[0], *nightly.STAGES)):
-        said = kill_during(whole, lake, before, stage)
+        said = kill_during(night, before, stage)
         if before == "finetune" and stage != before:
             assert "going on from the checkpoint of epoch" in said
         for table in tables_until(stage):
@@ -89,7 +86,7 @@ def test_a_night_killed_in_each_of_its_stages_ends_as_if_nothing_had_happened(wh
             if partition.exists():  # there, whole and right, or not there at all
                 assert (partition / "_manifest.json").exists()
                 assert_same(whole.lake, lake, table)
-    nightly.succeed(nightly.recspark(*arguments(whole, lake, nightly.STAGES[-1])))
+    nightly.succeed(nightly.recspark("run", *night.arguments, "--from", nightly.STAGES[-1]))
     for table in tables_until(nightly.STAGES[-1]):
         assert_same(whole.lake, lake, table)
 
