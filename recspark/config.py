@@ -108,7 +108,9 @@ def apply_override(raw: dict[str, Any], override: str, mistakes: list[str]) -> N
     *parents, last = key.split(".")
     node = raw
     for name in parents:
-        child = node[name] = {} if node.get(name) is None else node[name]
+        if node.get(name) is None:  # not there, or a heading with nothing below it
+            node[name] = {}
+        child = node[name]
         if not isinstance(child, dict):
             mistakes.append(f"--set {override}: {name} is a value, not a section")
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from py4j.protocol import Py4JError, Py4JNetworkError
 
 from recspark.errors import HeldBack, RunFailed, UserError
+from recspark.signals import Signals
 
 DONE, FAILURE, USER_MISTAKE, HELD_BACK, INTERRUPTED = 0, 1, 2, 3, 130
 WORKER_DAEMON = "recspark.worker_daemon"  # the first that Spark asks a worker's Python for (session.py)
@@ -24,11 +25,9 @@ DAMAGED = (
 )
 REFUSED = (
     os.strerror(errno.EACCES),  # of a file system, in Python and in Java
-    *(
-        "AccessControlException",
-        "AccessDenied",
-        "ACCESS_DENIED",
-    ),  # of HDFS, and of object stores by Spark and by pyarrow
+    "AccessControlException",  # of HDFS
+    "AccessDenied",  # of object stores by Spark
+    "ACCESS_DENIED",  # and by pyarrow
 )
 GONE = ("[FAILED_READ_FILE.FILE_NOT_EXIST]", "[PATH_NOT_FOUND]")  # Spark's conditions
 PYARROW = ("Could not open Parquet input source", "Error creating dataset")  # begins what names the file itself
@@ -40,15 +39,22 @@ log = logging.getLogger("recspark")
 
 def guard(act: Callable[[], None], verbose: bool) -> int:
     """Run `act`; returns the exit code. Only a bug, or `verbose`, prints a stack trace."""
+    with Signals() as asked:
+        return answered(act, asked, verbose)
+
+
+def answered(act: Callable[[], None], asked: Signals, verbose: bool) -> int:
+    """See `guard`."""
     try:
         act()
     except (UserError, RunFailed) as error:
         tell(error, verbose)
         return USER_MISTAKE if isinstance(error, UserError) else HELD_BACK if isinstance(error, HeldBack) else FAILURE
     except KeyboardInterrupt:
-        print(f"recspark: interrupted; {RUN_AGAIN}", file=sys.stderr)
-        return INTERRUPTED
+        return interrupted()
     except Exception as error:
+        if asked.came():  # an interrupt where the JVM is asked may be lost, and what it cut off fails instead
+            return interrupted()
         if mended := user_error_in(error):
             tell(mended, verbose)
             return USER_MISTAKE
@@ -84,6 +90,12 @@ def guard(act: Callable[[], None], verbose: bool) -> int:
         traceback.print_exc()
         return FAILURE
     return DONE
+
+
+def interrupted() -> int:
+    """What is said of it, and its exit code."""
+    print(f"recspark: interrupted; {RUN_AGAIN}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def tell(error: BaseException, verbose: bool) -> None:

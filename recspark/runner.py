@@ -37,8 +37,8 @@ class Request:
 def run(request: Request, names: Sequence[str]) -> None:
     """Run the named stages, in order.
 
-    Raises UserError for what the user can mend, such as another run of the date that is under way; RunFailed if ranks were lost or the lists fail their checks; the tables of
-    earlier stages stay.
+    Raises UserError for what the user can mend; RunFailed if another run of the date is under way, ranks were lost or the lists fail
+    their checks; the tables of earlier stages stay.
     """
     deployment = configuration.load(request.config, Deployment, list(request.overrides))
     settings = configuration.dump(deployment, request.config, request.overrides)

@@ -1,7 +1,9 @@
 import errno
 import os
+import signal
 import socket
 import threading
+from contextlib import suppress
 
 import pytest
 from py4j.java_gateway import GatewayClient
@@ -55,6 +57,19 @@ def test_what_is_no_bug_has_its_exit_code_and_no_stack_trace(capsys, monkeypatch
     told = capsys.readouterr().err
     assert said in told
     assert "Traceback" not in told
+
+
+def test_an_interrupt_that_is_lost_where_the_jvm_is_asked_is_still_one(capsys):
+    """What is asked next finds the bridge cut off, as if the JVM had ended; without an interrupt, it has."""
+
+    def act() -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise Py4JNetworkError("Answer from Java side is empty")
+
+    assert guard(act, verbose=False) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert guard(raising(Py4JNetworkError("Answer from Java side is empty")), verbose=False) == 1
 
 
 def test_a_jvm_that_does_not_answer_is_told_from_another_host_that_does_not(capsys):

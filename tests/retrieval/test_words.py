@@ -58,5 +58,5 @@ def test_an_index_read_from_disk_is_the_one_that_was_saved(tmp_path):
 
 def test_without_the_library_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "bm25s", None)
-    with pytest.raises(UserError, match=r"pip install 'recspark\[search\]', or do without"):
+    with pytest.raises(UserError, match=r"needs the package bm25s.*whl\[search\]'\), or do without"):
         build_index(TEXTS)

@@ -158,6 +158,6 @@ def test_texts_all_alike_tie_by_item_and_one_item_is_enough(items):
 def test_bm25_without_its_package_is_the_users_error_before_anything_is_computed(spark, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bm25s", None)
     deployment = settings(CandidatesConfig(top_k=1), EvaluateConfig(ks=(1,), baselines=(Bm25(),)))
-    with pytest.raises(UserError, match=r"recspark\[search\]"):
+    with pytest.raises(UserError, match=r"whl\[search\]"):
         evaluate.run(spark, new_lake(tmp_path), deployment)
     assert "bm25" not in {b.kind for b in EvaluateConfig().baselines}

@@ -13,9 +13,9 @@ from pyspark.sql import SparkSession
 
 from recspark.errors import RunFailed, UserError
 from recspark.exits import Leftovers, note_thread_error
+from recspark.signals import Signals
 from recspark.training.launcher.ranks import Gathered, LocalRanks, Ranks
 from recspark.training.launcher.settings import LaunchSettings
-from recspark.training.launcher.signals import Signals
 from recspark.training.launcher.starters import STARTERS, Task
 from recspark.training.launcher.watcher import Watcher, ended_by_watcher, explain, stop
 from recspark.training.status import Status

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from recspark.signals import Signals
 from recspark.training.launcher.settings import LaunchSettings
-from recspark.training.launcher.signals import Signals
 from recspark.training.status import HEARTBEAT, Status, read_statuses
 
 GRACE = 15.0  # seconds that the launcher has to end by itself after a rank has failed

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while ranks run: Horovod answers them by handlers of its own, which may do nothing while its ranks are starting."""
+"""That SIGINT or SIGTERM came, whoever answered it: Horovod by handlers of its own, Spark's bridge by an exception that another may hide."""
 
 import os
 import signal
