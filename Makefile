@@ -16,7 +16,7 @@ READY := .venv/.ready
 PEERS := .venv-peers/.ready
 CLASSES := .venv/spark-classes.jsa
 
-.PHONY: help setup preflight peers data demo airflow-demo chaos week package cluster-demo test bench bench-preprocess bench-topk bench-ann bench-encode bench-train bench-factorize bench-evaluate bench-night bench-scaling bench-prefix bench-adaptations quality check lock clean
+.PHONY: help setup preflight peers data demo airflow-demo chaos week package cluster-demo test bench bench-preprocess bench-topk bench-ann bench-encode bench-train bench-factorize bench-evaluate bench-night bench-workers bench-scaling bench-prefix bench-adaptations quality check lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,7 +46,7 @@ cluster-demo: package ## a Spark cluster on this machine, and the demo's night o
 week: setup ## seven nights on a log that arrives by the day, one of them killed, beside a lake without them; about 10 minutes
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.week $(ARGS)
 
-bench: bench-preprocess bench-topk bench-ann bench-encode bench-train bench-factorize bench-evaluate ## the same work by ours and by peers; hours; make bench ARGS=--quick only sees that all runs and agrees
+bench: bench-preprocess bench-topk bench-ann bench-encode bench-train bench-factorize bench-evaluate bench-workers ## the same work by ours and by peers; hours; make bench ARGS=--quick only sees that all runs and agrees
 	@$(BIN)/python benchmarks/table.py
 
 bench-preprocess: setup ## a raw log to clean, split, tokenised tables: pandas; to 30 million events
@@ -72,6 +72,9 @@ bench-evaluate: setup peers ## lists judged: recommenders, RePlay, ranx; what ca
 
 bench-night: setup ## the demo by stage, beside last time; a second night beside the first; about 15 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/night.py $(ARGS)
+
+bench-workers: setup ## small Python tasks one after the other: Spark's own worker daemon; about 5 minutes
+	$(WITH_JAVA) $(BIN)/python benchmarks/workers.py $(ARGS)
 
 bench-scaling: setup ## how seconds grow with the input, three sizes a stage and a fourth that is told; about 15 minutes
 	$(WITH_JAVA) $(BIN)/python benchmarks/scaling.py $(ARGS)

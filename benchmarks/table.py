@@ -15,6 +15,7 @@ TITLES = {
     "factorize": "Implicit factors",
     "evaluate": "Lists judged",
     "night": "The demo's night, and the one after it",
+    "workers": "Small Python tasks",
     "prefix": "Epochs with the frozen layers' states kept",
 }
 INTRODUCTION = """# Speed, beside what one would otherwise use

@@ -4,7 +4,14 @@ import sys
 from pathlib import Path
 
 ARCHIVE = Path(sys.prefix) / "spark-classes.jsa"  # class_archive.py makes it
-SHORT_LIVED = "-XX:TieredStopAtLevel=1"  # what the second compiler makes would not pay
+SHORT_LIVED = " ".join(
+    (
+        "-XX:TieredStopAtLevel=1",  # what the second compiler makes would not pay
+        "-XX:ReservedCodeCacheSize=240m",  # which is 48m without that compiler: too little for Spark, and swept all the time
+        "-XX:MetaspaceSize=400m",  # or the heap is collected each time that classes have filled a little more
+        "-XX:+UseParallelGC",
+    )
+)
 ARCHIVED = f"-XX:SharedArchiveFile={ARCHIVE} -Xlog:disable"  # a JVM with other classes would say that it cannot use it
 # Spark's settings, which a JVM may be told as well. Compiling a plan takes longer than running it on ten rows.
 UNCOMPILED = "-Dspark.sql.codegen.wholeStage=false -Dspark.sql.codegen.factoryMode=NO_CODEGEN"

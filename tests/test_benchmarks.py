@@ -160,7 +160,16 @@ def test_a_text_of_ten_tokens_takes_213_million_operations_in_minilm():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "lines"),
-    [("preprocess", 2), ("topk", 4), ("ann", 2), ("encode", 4), ("train", 1), ("factorize", 2), ("evaluate", 1)],
+    [
+        ("preprocess", 2),
+        ("topk", 4),
+        ("ann", 2),
+        ("encode", 4),
+        ("train", 1),
+        ("factorize", 2),
+        ("evaluate", 1),
+        ("workers", 1),
+    ],
 )
 def test_both_sides_still_run_and_agree(name: str, lines: int):
     results = {path: path.read_bytes() for path in harness.RESULTS.iterdir()}

@@ -110,7 +110,7 @@ def same(one: Path, other: Path, *tables: str) -> None:
 
 
 def test_each_job_by_spark_submit_on_executors_of_their_own_gives_the_same_tables(night: Night, tmp_path: Path):
-    jobs = Night(tmp_path, night.raw, compiled=True, **{"spark.master": "local-cluster[2,1,1024]"})
+    jobs = Night(tmp_path, night.raw, **{"spark.master": "local-cluster[2,1,1024]"})
     for stage in STAGES:
         nightly.succeed(nightly.spark_submit(stage, *jobs.arguments))
     same(
@@ -129,7 +129,7 @@ def test_each_job_by_spark_submit_on_executors_of_their_own_gives_the_same_table
 
 
 def test_the_other_launcher_and_reader_give_the_same_lists(night: Night, tmp_path: Path):
-    other = Night(tmp_path, night.raw, compiled=True, **{"finetune.launcher": "torch", "finetune.reader": "arrow"})
+    other = Night(tmp_path, night.raw, **{"finetune.launcher": "torch", "finetune.reader": "arrow"})
     shutil.copytree(night.lake, other.lake, symlinks=True)
     nightly.succeed(nightly.recspark("run", *other.arguments, "--from", "finetune", "--to", "candidates"))
     one, two = nightly.read(night.lake, "training_log"), nightly.read(other.lake, "training_log")

@@ -1,24 +1,29 @@
 """The session, as its Python workers see it."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 import zipimport
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pyspark
 import pytest
 from pyspark.sql import SparkSession
 
 from recspark.session import THREAD_VARIABLES
+from recspark.worker_daemon import Collector
 from tests import nightly
 
 
 def test_a_worker_comes_from_our_daemon_and_reads_no_zip_file_anew_before_a_task(spark: SparkSession):
-    def look(_: Iterable[int]) -> Iterator[tuple[str, bool, int, str]]:
+    def look(_: Iterable[int]) -> Iterator[tuple[str, bool, int, str, str]]:
+        import gc
         import importlib
         import sys
         import threading
@@ -32,13 +37,37 @@ def test_a_worker_comes_from_our_daemon_and_reads_no_zip_file_anew_before_a_task
             before == [id(f._files) for f in finders],
             len(finders),
             type(threading.excepthook).__name__,
+            type(gc.collect).__name__,
         )
 
-    ((daemon, kept, zips, hook),) = spark.sparkContext.parallelize([1], 1).mapPartitions(look).collect()
+    ((daemon, kept, zips, hook, collector),) = spark.sparkContext.parallelize([1], 1).mapPartitions(look).collect()
     assert kept
     assert zips > 0
     assert daemon == "recspark.worker_daemon"
     assert hook == "Leftovers"  # of Horovod's threads, where ranks are stopped
+    assert collector == "Collector"
+
+
+def test_what_came_with_modules_is_looked_at_once_and_what_tasks_leave_each_time(monkeypatch: pytest.MonkeyPatch):
+    class Garbage:
+        def __init__(self) -> None:
+            self.itself = self
+
+    collect, before = Collector(), gc.get_freeze_count()
+    try:
+        collect()
+        left_alone = gc.get_freeze_count()
+        assert left_alone > before + 10_000  # pyspark and pytest, at the least
+        gone = weakref.ref(Garbage())
+        assert collect() >= 1
+        assert gone() is None
+        assert gc.get_freeze_count() <= left_alone
+        monkeypatch.setitem(sys.modules, "one_more", ModuleType("one_more"))
+        kept = [[] for _ in range(1000)]
+        collect()
+        assert gc.get_freeze_count() >= left_alone + len(kept)
+    finally:
+        gc.unfreeze()
 
 
 def test_an_interrupt_while_the_jvm_is_asked_is_an_interrupt_and_spark_can_still_be_stopped(spark: SparkSession):
