@@ -84,6 +84,8 @@ def few_of(folder: Path) -> list[str]:
         f"preprocess.items.path={folder}/few.item",
         "factorize.iterations=1",
         "factorize.embedding_size=16",
+        "factorize.blocks=2",
+        'spark.conf={spark.sql.shuffle.partitions: "2"}',
     ]
 
 

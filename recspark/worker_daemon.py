@@ -6,7 +6,8 @@ core there: more work than most small tasks. Zip files do not change while an ap
 every task needs is loaded here, before the workers are forked.
 
 A worker also collects garbage after each task, while the next one waits for it. What modules are made of lives as long as the worker
-and is by far the most there is to look at (0.15 s a task with torch and transformers), so it is looked at once and then left alone.
+and is by far the most there is to look at, longer than a small task takes where transformers is loaded; so it is looked at once and then left
+alone (`make bench-workers`).
 
 What Horovod's threads in a worker fail with when ranks are stopped is not printed.
 """
