@@ -38,7 +38,8 @@ BOUND = 120  # seconds that a night may end later than an undisturbed one would 
 class Outcome:
     """fault; moment: seconds after the start; stage: under way then; outcome: how the run ended; seconds: from the fault to the end.
 
-    before: what came of the same run the time before, where it was made anew. commit: of the code.
+    before: what came of the same run the time before, where it was made anew. commit: of the code. undisturbed: seconds that a night
+    takes without a fault, measured when this run was made.
     """
 
     fault: str
@@ -51,6 +52,7 @@ class Outcome:
     difference: str
     before: str = ""
     commit: str = ""
+    undisturbed: float = 0.0
 
     @property
     def good(self) -> bool:
@@ -218,7 +220,8 @@ def main() -> int:
             with own_disk(world.lake(number), DISK) if fault == DISK_FULL else nullcontext():
                 outcome = disturbed(world, number, fault, random.Random(f"{given.seed} {number}"), moment)
             shutil.rmtree(world.lake(number), ignore_errors=True)
-            outcome = replace(outcome, commit=state, before=kept[number].outcome if given.again else "")
+            before = kept[number].outcome if given.again else ""
+            outcome = replace(outcome, commit=state, before=before, undisturbed=round(world.seconds))
             print(f"{number + 1}/{given.runs} {outcome}", flush=True)
             return outcome
 
@@ -226,6 +229,7 @@ def main() -> int:
             outcomes = list(pool.map(one, range(given.runs)))
     good = sum(o.good for o in outcomes)
     commits = ", ".join(dict.fromkeys(o.commit for o in outcomes))
+    undisturbed = " or ".join(f"{s:.0f}" for s in dict.fromkeys(o.undisturbed for o in outcomes))
     anew = [f"run {n}, which had come to: {o.before}" for n, o in enumerate(outcomes, 1) if o.before]
     print(table(outcomes) + f"{good} of {len(outcomes)}")
     if given.runs >= 20 and not given.fault:
@@ -233,10 +237,10 @@ def main() -> int:
         (DOCS / "chaos.md").write_text(
             f"# Faults\n\nWritten by `make chaos` (`tests/faults/chaos.py`, seed {given.seed}, at commit {commits}); [chaos.json](chaos.json) has also what each run said at its "
             "end. A small night is hit by a fault at a random moment; it must end by itself not more than "
-            f"{BOUND} seconds after an undisturbed one would have ({world.seconds:.0f} seconds, {given.at_once} at a time), and the same command again must end with the tables of a night that nothing disturbed. A fault that came where it "
+            f"{BOUND} seconds after an undisturbed one would have ({undisturbed} seconds, {given.at_once} at a time), and the same command again must end with the tables of a night that nothing disturbed. A fault that came where it "
             "could do no harm leaves exit code 0: Spark starts another Python worker by itself, and a file that was read already is not read again. "
             f"A driver that was killed outright has exit code -9, one told to end -15. Here {good} of {len(outcomes)} ended so."
-            + (f" Made anew: {'; '.join(anew)}." if anew else "")
+            + (f" Made anew, as chaos.json says by its commit: {'; '.join(anew)}." if anew else "")
             + f"\n\n{table(outcomes)}"
         )
     return 0 if good == len(outcomes) else 1
