@@ -28,7 +28,7 @@ def main() -> None:
     """Serve as the daemon until Spark ends it."""
     zipimport.zipimporter.invalidate_caches = keep_caches  # type: ignore[method-assign, assignment]
     threading.excepthook = Leftovers(threading.excepthook)
-    gc.collect = Collector()  # type: ignore[assignment]
+    gc.collect = Collector()
     gc.collect()
     runpy.run_module("pyspark.daemon", run_name="__main__")
 

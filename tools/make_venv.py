@@ -49,7 +49,8 @@ def compile_all(folder: Path) -> None:
     """Bytecode of all that is installed, on all cores, where pip takes one. Files in other Pythons' syntax stay as they are."""
     print("compiling them ...", flush=True)
     began = time.monotonic()
-    command = [folder / "bin/python", "-m", "compileall", "-q", "-j", "0", *folder.glob("lib/python*/site-packages")]
+    python, packages = folder / "bin/python", folder.glob("lib/python*/site-packages")
+    command: list[str | Path] = [python, "-m", "compileall", "-q", "-j", "0", *packages]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=False)  # its status is 1 for them
     print(f"  done in {time.monotonic() - began:.0f} s", flush=True)
 
