@@ -54,6 +54,8 @@ def answered(act: Callable[[], None], asked: Signals, verbose: bool) -> int:
         return interrupted()
     except Exception as error:
         if asked.came():  # an interrupt where the JVM is asked may be lost, and what it cut off fails instead
+            if verbose:
+                traceback.print_exc()
             return interrupted()
         if mended := user_error_in(error):
             tell(mended, verbose)

@@ -68,7 +68,11 @@ def test_an_interrupt_that_is_lost_where_the_jvm_is_asked_is_still_one(capsys):
         raise Py4JNetworkError("Answer from Java side is empty")
 
     assert guard(act, verbose=False) == 130
-    assert "interrupted" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "interrupted" in told
+    assert "Traceback" not in told
+    assert guard(act, verbose=True) == 130
+    assert "Py4JNetworkError" in capsys.readouterr().err
     assert guard(raising(Py4JNetworkError("Answer from Java side is empty")), verbose=False) == 1
 
 
