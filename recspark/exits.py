@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from py4j.protocol import Py4JError, Py4JNetworkError
+from safetensors import SafetensorError
 
 from recspark.errors import HeldBack, RunFailed, UserError
 from recspark.signals import Signals
@@ -21,7 +22,7 @@ WORKER_DAEMON = "recspark.worker_daemon"  # the first that Spark asks a worker's
 DAMAGED = (
     *("ChecksumException: ", "is not a Parquet file", "Could not read footer for file"),
     *("this is not a parquet file", "Parquet file size is 0 bytes"),
-    "SafetensorError: ",  # of a model's weights
+    f"{SafetensorError.__name__}: ",  # of a model's weights
 )
 REFUSED = (
     os.strerror(errno.EACCES),  # of a file system, in Python and in Java
@@ -157,7 +158,9 @@ def gone_file_in(error: BaseException) -> str:
 
 
 def damaged_file_in(error: BaseException) -> str:
-    """The file that Spark could not read as what it should be, with what it says of it; empty if none was."""
+    """The file that Spark, or this process, could not read as what it should be, with what is said of it; empty if none was."""
+    if isinstance(error, SafetensorError):
+        return str(error)
     for line in str(error).splitlines():
         if any(sign in line for sign in DAMAGED):
             said = line.strip().removeprefix("Caused by: ").removeprefix("pyarrow.lib.ArrowInvalid: ")

@@ -4,10 +4,13 @@ import signal
 import socket
 import threading
 from contextlib import suppress
+from pathlib import Path
 
+import numpy as np
 import pytest
 from py4j.java_gateway import GatewayClient
 from py4j.protocol import Py4JError, Py4JNetworkError
+from safetensors.numpy import load_file, save_file
 
 from recspark.errors import RunFailed, UserError
 from recspark.exits import Leftovers, guard
@@ -164,6 +167,18 @@ def test_a_damaged_file_is_named_as_far_as_it_is_known(capsys, monkeypatch, erro
     told = capsys.readouterr().err
     assert "a file is damaged: " in told
     assert named in told
+    assert "Traceback" not in told
+
+
+def test_weights_that_the_driver_cannot_read_are_a_damaged_file(tmp_path: Path, capsys, monkeypatch):
+    """They may have changed after their checksum was looked at; what safetensors says has not its own name in it."""
+    monkeypatch.setattr("recspark.exits.log.handlers", [])
+    save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "head.safetensors")
+    whole = (tmp_path / "head.safetensors").read_bytes()
+    (tmp_path / "head.safetensors").write_bytes(whole[:9] + b"\xff" + whole[10:])
+    assert guard(lambda: load_file(tmp_path / "head.safetensors"), verbose=False) == 2
+    told = capsys.readouterr().err
+    assert "a file is damaged: " in told
     assert "Traceback" not in told
 
 

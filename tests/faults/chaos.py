@@ -165,8 +165,9 @@ def stage_of(log: Path) -> str:
 def last_word(log: Path) -> str:
     """The error that the run ended with, in one line, without this machine's folder."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if any(sign in line for sign in ("failed", "Error", "ended", "interrupted"))]
-    return (told or lines[-1:] or ["nothing was said"])[0].replace(f"{log.parent}/", "")[:200].replace("|", "/")
+    ours = [line for line in lines if " error: " in line or line.startswith("recspark: ")]
+    told = [line for line in lines if any(sign in line for sign in ("failed", "Error", "ended"))]
+    return (ours or told or lines[-1:] or ["nothing was said"])[0].replace(f"{log.parent}/", "")[:200].replace("|", "/")
 
 
 def commit() -> str:
