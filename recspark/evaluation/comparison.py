@@ -4,15 +4,17 @@ A user has the same bootstrap weights under every model (`bootstrap`), so the di
 that of a paired bootstrap, in which whatever makes a user easy or hard for both cancels. With Δ the difference of the means and
 Δ*_b its replicates, the interval is from the 2.5 % to the 97.5 % of the Δ*_b, and
 
-    p = 2 (1 − Φ(|Δ| / se)),    se² = Σ_b (Δ*_b − mean Δ*)² / (B − 1),
+    p = 2 (1 − T(|Δ| / se)),    se² = n / (n − 1) · Σ_b (Δ*_b − mean Δ*)² / (B − 1),
 
-two-sided, by the bootstrap's standard error and the normal approximation (Efron and Tibshirani 1993, "An introduction to the
-bootstrap", chapters 6 and 13; Φ the standard normal distribution). It wants users enough for a mean to be about normal: of a
-few dozen it is too sure of itself, as there a t-test's heavier tails would count.
+two-sided, by the bootstrap's standard error (Efron and Tibshirani 1993, "An introduction to the bootstrap", chapters 6 and 13) and
+T, Student's t distribution with n − 1 degrees of freedom, n being the users: the paired t-test, whose heavier tails count where users are
+few. It is never below 2^(1 − n), the least p of an exact test that turns signs round (Fisher 1935): of five users .0625, so that a handful
+tells no two models apart.
 
 Dimensions: C columns (a metric at a cut-off), R replicates, P pairs.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +37,7 @@ class Comparison:
 def compare(sums: NDArray[np.int64], other: NDArray[np.int64]) -> Comparison:
     """From the `bootstrap_sums` (R + 1, C + 1) of two models over the same users.
 
-    p is 1 where the models are equal, and where there is but one user, of whom nothing can be concluded; 0 where all of several
-    users differ by exactly the same. Raises ValueError if the users are not the same, or there is none.
+    p is 1 where the models are equal, and where there is but one user, of whom nothing can be concluded. Raises ValueError if the users are not the same, or there is none.
     """
     if not np.array_equal(sums[:, -1], other[:, -1]):
         raise ValueError("the sums are not of the same users, so that no replicate of one is of the other")
@@ -45,17 +46,18 @@ def compare(sums: NDArray[np.int64], other: NDArray[np.int64]) -> Comparison:
         raise ValueError("no user to compare by")
     apart, weights = sums[:, :-1] - other[:, :-1], sums[:, -1]
     difference, low, high = ratios(apart, weights)
-    p = p_value(difference, replicated(apart, weights)) if users > 1 else np.ones_like(difference)
+    p = p_value(difference, replicated(apart, weights), users) if users > 1 else np.ones_like(difference)
     return Comparison(difference, low, high, p, users)
 
 
-def p_value(difference: Floats, replicates_RC: Floats) -> Floats:
-    """(C,) two-sided p of the differences."""
-    from scipy.stats import norm  # takes longer to load than all else that a command needs
+def p_value(difference: Floats, replicates_RC: Floats, users: int) -> Floats:
+    """(C,) two-sided p of the differences, of two users or more."""
+    from scipy.stats import t  # takes longer to load than all else that a command needs
 
+    error = replicates_RC.std(0, ddof=1) * math.sqrt(users / (users - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        p = 2 * norm.sf(np.abs(difference) / replicates_RC.std(0, ddof=1))
-    return np.where(difference == 0, 1.0, p)
+        p = 2 * t.sf(np.abs(difference) / error, users - 1)
+    return np.where(difference == 0, 1.0, np.maximum(p, 2.0 ** (1 - users)))
 
 
 def holm(p_PC: Floats) -> Floats:

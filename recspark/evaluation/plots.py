@@ -45,12 +45,22 @@ STYLE: dict[Any, Any] = {
     "ytick.major.size": 0,
 }
 # Baselines are grey.
-COLOURS = {"full": ORANGE, "reranked": ORANGE, "text_before": BLUE, "text_after": BLUE, "id_alone": INK}
+COLOURS = {
+    "full": ORANGE,
+    "reranked": ORANGE,
+    "factors": ORANGE,
+    "text_before": BLUE,
+    "text_after": BLUE,
+    "sequence": BLUE,
+    "id_alone": INK,
+}
 LINES = {
     "full": ("-", "o"),
     "reranked": ("-.", "D"),
+    "factors": (":", "o"),
     "text_before": (":", "^"),
     "text_after": ("-", "^"),
+    "sequence": ("-.", "P"),
     "id_alone": (":", "v"),
 }  # baselines: -- and s
 

@@ -113,8 +113,18 @@ def difference(
     return None
 
 
-QUESTIONS = ("Against the best baseline", "What text adds", "What fine-tuning did", "On cold items")
-TEXT_HELPS = {"better": "Text helps: ", "open": "Text does not help: ", "worse": "Text does not help: "}
+QUESTIONS = (
+    "Against the best baseline",
+    "What text adds",
+    "What fine-tuning did",
+    "On cold items",
+    "What reranking did",
+)
+TEXT_HELPS = {
+    "better": "Text helps: ",
+    "open": "Text does not help, as far as can be told: ",
+    "worse": "Text does harm: ",
+}
 
 
 def headline(findings: Sequence[Finding], published: bool = True) -> str:
@@ -139,17 +149,20 @@ def headline(findings: Sequence[Finding], published: bool = True) -> str:
 
 
 def findings(metrics: pd.DataFrame, comparisons: pd.DataFrame) -> list[Finding]:
-    """The full model against the best baseline and against itself without text, text after against before, and text after on cold
-    items against the best of the rest; a comparison that lacks one side is left out. Both tables may be empty."""
+    """The lists that are published (the full model's, or these reranked) against the best baseline, the full model against itself without
+    text, text after against before, text after on cold items against the best of the rest, and the reranked lists against what they were; a
+    comparison that lacks one side is left out. Both tables may be empty."""
     if metrics.empty:
         return []
     k = main_k(metrics)
     by_slice = {name: {s.model: s for s in scores(metrics, name, METRIC, k)} for name in ("all", "cold")}
+    listed = "reranked" if "reranked" in by_slice["all"] else "full"
     asked = (
-        (QUESTIONS[0], "full", "all", lambda model: model not in OURS),
+        (QUESTIONS[0], listed, "all", lambda model: model not in OURS),
         (QUESTIONS[1], "full", "all", lambda model: model == "id_alone"),
         (QUESTIONS[2], "text_after", "all", lambda model: model == "text_before"),
         (QUESTIONS[3], "text_after", "cold", lambda model: model not in ("text_after", "factors", "sequence", "full")),
+        (QUESTIONS[4], "reranked", "all", lambda model: model == "full"),
     )
     found = []
     for question, model, name, is_other in asked:

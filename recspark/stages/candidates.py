@@ -33,6 +33,7 @@ INPUTS = (
 )
 OUTPUTS = ("candidates",)
 DENY = "candidates.deny"
+TOP_K = "top_k"  # in the manifests of the lists: how long they were to be
 ALLOWED = "allowed"  # the boolean column of a catalogue that has a deny list
 
 logger = logging.getLogger("recspark")
@@ -79,7 +80,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         search = Search(settings.top_k, blocks, settings, threads, index.shards)
         found = read_index(spark, lake, settings.top_k, index.recall)
         lists = lists_by_index(people, seen, catalogue, allowed, found, search, lake.scratch("candidates"))
-    lake.write(lists, CANDIDATES, **{RETRIEVER_VERSION: version})
+    lake.write(lists, CANDIDATES, **{RETRIEVER_VERSION: version, TOP_K: settings.top_k})
     lake.clear_scratch("candidates")
 
 

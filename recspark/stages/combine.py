@@ -2,7 +2,7 @@
 model, as one inner product a pair.
 
 They err on different items, and their weighted sum is better than any (docs/combine.md has the figures). How much each counts, how fast a history fades, whether the texts count in EASE, and whether users get again what they had, is chosen by
-nDCG on what is held out; the test is never read. It runs where the configuration has a section `combine`; the
+nDCG on what is held out and not denied; the test is never read. It runs where the configuration has a section `combine`; the
 catalogue must fit in memory.
 """
 
@@ -25,6 +25,7 @@ from recspark.lake import Lake
 from recspark.models.item_based import EaseSettings, ease_bytes
 from recspark.retrieval.combination import FACTORS, ITEM_BASED, POPULARITY, SEQUENCE, Choice, user_parts
 from recspark.retrieval.histories import history_matrix
+from recspark.stages.candidates import denied_items
 from recspark.stages.combined_choice import Chosen, Seen, choose
 from recspark.stages.combined_world import World, night_world, validation_world, with_histories
 from recspark.stages.list_vectors import CHOICE, COMBINATION, SEED
@@ -87,7 +88,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
 
     night, learner, before = night_world(spark, lake, config)
     world, held_out = validation_world(night, learner, before, lake, config, lake.scratch("combine/validation"))
-    found = choose(world, held_out, settings, config.seed, lake.scratch("combine"))
+    denied = denied_items(spark, config, items)
+    found = choose(world, held_out, settings, config.seed, lake.scratch("combine"), denied)
     chosen = found.choice
     log.info("%s", readable(found, settings.choose_at))
     listed = night.listed(chosen, lake.scratch("combine"))

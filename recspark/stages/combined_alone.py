@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recspark.data.catalogue import write_catalogue
 from recspark.lake import Lake
+from recspark.stages.candidates import denied_items
 from recspark.stages.combine import item_vectors, readable, user_vectors
 from recspark.stages.combined_choice import choose
 from recspark.stages.combined_world import HeldOut, Learner, World, sides_of, validation_world
@@ -48,7 +49,8 @@ class IdsAlone:
         world, held_out = validation_world(
             self.world, learner, HeldOut(factors, None, before), lake, config, f"{scratch}/validation"
         )
-        found = choose(world, held_out, settings, config.seed, f"{scratch}/choice", (again,))
+        denied = denied_items(spark, config, factors)
+        found = choose(world, held_out, settings, config.seed, f"{scratch}/choice", denied, (again,))
         log.info("  without text:%s", readable(found, settings.choose_at))
         self.choice = found.choice
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recspark.data import solves
 from recspark.data.blocks import keep
+from recspark.data.catalogue import Catalogue
 from recspark.data.splits import uniform
 from recspark.errors import UserError
 from recspark.retrieval.combination import Again, Choice, Crowd, Texts, own_weight
@@ -39,11 +41,12 @@ USERS_PER_BLOCK = 256
 @dataclass(frozen=True)
 class Asked:
     """Who is chosen on, kept: users (user_id, vector, history, wanted); seen (user_id, position, never), what they may not get again, and may
-    never get; and in how many blocks they are gone through."""
+    never get; in how many blocks they are gone through; and positions that nobody gets."""
 
     users: DataFrame
     seen: DataFrame
     blocks: int
+    denied: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -62,18 +65,21 @@ def choose(
     settings: "CombineConfig",
     seed: int,
     scratch: str,
+    denied: DataFrame | None = None,
     may_come: tuple[Again, ...] | None = None,
 ) -> Chosen:
     """How the parts go together best on what is held out.
 
-    held_out: (user_id, item_id). may_come: what of the history may be chosen to come again, by default as the settings say. From the
+    held_out: (user_id, item_id). denied: (item_id) of what no list may hold. may_come: what of the history may be chosen to come again, by default as the settings say. From the
     factors alone, by turns until none is taken any more: EASE's share and the decay; the texts in it, with the share; where there is a sequence model, its share with that
     of EASE; popularity's share and half-life; the decay with what may come again and how much having it speaks for it. A turn's best
     is taken where it gains more than the standard error of the gain (over users, in pairs): a part that only seems to help stays out.
     Ties go to what was tried first: the smaller share, the slower decay, no text, then the fine-tuned encoder's;
     all events alike popular, then the longer half-life; nothing again.
     """
-    asked = asked_of(world, held_out, settings, seed, scratch)
+    if denied is not None:
+        held_out = held_out.join(denied, "item_id", "left_anti")
+    asked = asked_of(world, held_out, settings, seed, scratch, denied)
     units = {texts: own_weight(matrix.read()) for texts, matrix in world.similar.items()}
     may_come = may_come or MAY_COME[settings.seen]
     gained: dict[Choice, NDArray[np.float64]] = {}
@@ -123,7 +129,14 @@ def strengths(again: Again) -> tuple[float, ...]:
     return (0.0,) if again == "nothing" else REPEATS
 
 
-def asked_of(world: World, held_out: DataFrame, settings: "CombineConfig", seed: int, scratch: str) -> Asked:
+def asked_of(
+    world: World,
+    held_out: DataFrame,
+    settings: "CombineConfig",
+    seed: int,
+    scratch: str,
+    denied: DataFrame | None = None,
+) -> Asked:
     """Raises UserError if there is no user."""
     users = keep(questions(world, held_out, settings, seed), f"{scratch}/questions")
     count = users.count()
@@ -132,7 +145,17 @@ def asked_of(world: World, held_out: DataFrame, settings: "CombineConfig", seed:
     theirs = world.events.join(users.select("user_id"), "user_id", "left_semi")
     never = seen_positions(theirs, world.catalogue, NEVER_AGAIN).withColumn("never", F.lit(True))
     seen = seen_positions(theirs, world.catalogue).withColumn("never", F.lit(False)).unionByName(never)
-    return Asked(users, keep(seen, f"{scratch}/seen"), -(-count // USERS_PER_BLOCK))
+    return Asked(
+        users, keep(seen, f"{scratch}/seen"), -(-count // USERS_PER_BLOCK), denied_positions(world.catalogue, denied)
+    )
+
+
+def denied_positions(catalogue: Catalogue, denied: DataFrame | None) -> NDArray[np.int64]:
+    """Of the catalogue's items that are named, ascending."""
+    if denied is None:
+        return np.zeros(0, np.int64)
+    placed = denied.join(catalogue.positions(denied.sparkSession), "item_id").select("position")
+    return np.sort(placed.toArrow()["position"].to_numpy()).astype(np.int64)
 
 
 def questions(world: World, held_out: DataFrame, settings: "CombineConfig", seed: int) -> DataFrame:
@@ -140,20 +163,22 @@ def questions(world: World, held_out: DataFrame, settings: "CombineConfig", seed
     placed = held_out.join(world.catalogue.positions(held_out.sparkSession), "item_id")
     never = SEEN_SPLITS if settings.seen == "filtered" else NEVER_AGAIN
     placed = placed.join(seen_positions(world.events, world.catalogue, never), ["user_id", "position"], "left_anti")
+    for could_be_asked in (world.users, seen_positions(world.events, world.catalogue, solves.FOLDED)):
+        placed = placed.join(could_be_asked.select("user_id"), "user_id", "left_semi")
     wanted = placed.groupBy("user_id").agg(F.sort_array(F.collect_set("position")).alias("wanted"))
     drawn = wanted.orderBy(uniform(seed, "combine", "user_id"), "user_id").limit(settings.choose_users)
     users = world.users.select("user_id", "vector").join(drawn, "user_id")
-    return with_histories(users, world.events, world.catalogue, seed).where(F.size("history") > 0)
+    return with_histories(users, world.events, world.catalogue, seed)
 
 
 def measured(
     world: World, asked: Asked, choices: list[Choice], units: dict[Texts, float], k: int
 ) -> dict[Choice, NDArray[np.float64]]:
     """(U,) nDCG@k of each user under each choice, the users always in the same order. units: `own_weight` of S by the texts in it."""
-    matrices, sides = world.similar, world.sides
+    matrices, sides, denied = world.similar, world.sides, asked.denied
 
     def gains(users: pa.Table, seen: pa.Table) -> pa.Table:
-        crowd = crowd_of(users, seen, sides)
+        crowd = crowd_of(users, seen, sides, denied)
         similar = {texts: matrix.read() for texts, matrix in matrices.items()}
         found = [crowd.ndcg(c, similar[c.texts], units[c.texts], k).astype(np.float64) for c in choices]
         first = [str(users["user_id"][0].as_py())] * len(choices)
@@ -166,12 +191,13 @@ def measured(
     return {choice: np.concatenate(by_choice[number]) for number, choice in enumerate(choices)}
 
 
-def crowd_of(users: pa.Table, seen: pa.Table, sides: Sides) -> Crowd:
-    """A block of users, their vectors, histories, wants and seen items (user_id, position, never)."""
+def crowd_of(users: pa.Table, seen: pa.Table, sides: Sides, denied: NDArray[np.int64]) -> Crowd:
+    """A block of users, their vectors, histories, wants and seen items (user_id, position, never). denied: positions that nobody gets."""
 
     def marked(rows: pa.Table) -> NDArray[np.bool_]:
         placed, marks = seen_rows(users["user_id"], rows), np.zeros((len(users), sides.catalogue.items), bool)
         marks[np.repeat(np.arange(len(users)), np.diff(placed.indptr)), placed.indices] = True
+        marks[:, denied] = True
         return marks
 
     popular = {half_life: sides.popularity.of(half_life) for half_life in sides.popularity.half_lives}

@@ -1,6 +1,7 @@
 """evaluate: the full model beside the baselines and the text alone, on all, warm and cold items, with intervals and paired tests.
 
-Every model is user vectors and item vectors, ranked by the same exact top-K with the same seen filter. `full` on all items
+Every model is user vectors and item vectors, ranked by the same exact top-K with the same seen filter, but where combine lets items come again: there
+`full` and `id_alone` may list them, and the others may not. `full` on all items
 is judged on the candidates table itself, `reranked`, where there is a section rerank, on the table of that name.
 
 Who is judged: users with a test item that counts, and something before it to recommend from (train, valid or history). A
@@ -29,6 +30,7 @@ from recspark.evaluation.leaks import told
 from recspark.evaluation.rating_errors import METRICS as ERRORS
 from recspark.lake import Lake
 from recspark.stages import rating_judge
+from recspark.stages.candidates import TOP_K
 from recspark.stages.history_models import require_packages
 from recspark.stages.judge import Evaluation, Trial, judge_lists
 from recspark.stages.judged_lists import published_lists, ranked_lists
@@ -38,7 +40,7 @@ from recspark.stages.leakage import leakage_rows
 from recspark.stages.line_up import line_up, read_night
 from recspark.stages.lists import ListSettings, blocks_for
 from recspark.stages.new_users import judge_new_users
-from recspark.tables import ITEMS, PREDICTED_RATINGS, RATING_ITEM_FACTORS
+from recspark.tables import CANDIDATES, ITEMS, PREDICTED_RATINGS, RATING_ITEM_FACTORS, RERANKED, Table
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -140,6 +142,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
             "evaluate: interactions has no row of split test; set preprocess.split so that some are held out"
         )
     require_allowed(published, night.denied)
+    require_made_long(lake, settings, CANDIDATES, "candidates")
+    if config.rerank:
+        require_made_long(lake, settings, RERANKED, "rerank")
 
     known = line_up(night)
     own = (Trial(model.name, name) for model in known.models for name in model.slices)
@@ -200,6 +205,17 @@ def require_lengths(settings: EvaluateConfig, items: int) -> None:
     if longest > items:
         raise UserError(
             f"evaluate.ks asks for lists of {longest}, but the catalogue has {items} items; set evaluate.ks lower"
+        )
+
+
+def require_made_long(lake: Lake, settings: EvaluateConfig, lists: Table, stage: str) -> None:
+    """UserError if a table's lists were made, by other settings, shorter than the largest of `ks`. stage: which makes them."""
+    longest = settings.ks[-1]
+    made = lake.manifest(lists).get(TOP_K) or longest
+    if longest > made:
+        raise UserError(
+            f"evaluate.ks asks for lists of {longest}, but those of the table {lists.name} of run date {lake.run_date} were made {made} long; "
+            f"run again from {stage}, or set evaluate.ks lower"
         )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 METRIC = "ndcg"
 SCORED_BY = "scored_by"  # in the manifest of recommendations
+RERANKED_BY = "rerank"
 
 
 class Guardrails(Settings):
@@ -25,7 +26,7 @@ class Guardrails(Settings):
         0.3,
         gt=0,
         le=1,
-        description="share of nDCG@k of the full model on all items that may be lost, k the first of evaluate.ks",
+        description="share of the lists' nDCG@k on all items that may be lost, k the first of evaluate.ks",
     )
     coverage_lost: float | None = Field(
         0.5, gt=0, le=1, description="share of the distinct items on lists that may be lost"
@@ -76,7 +77,8 @@ def compared(spark: SparkSession, lake: Lake, config: "Deployment", lists: DataF
         return None, []
     both = shared(before, lists)
     gone = then["users"] - both["users"]
-    alike = lake.manifest(RECOMMENDATIONS, dates[-1]).get(SCORED_BY) == scored_by(config)
+    kinds = {dates[-1]: lake.manifest(RECOMMENDATIONS, dates[-1]).get(SCORED_BY), lake.run_date: scored_by(config)}
+    alike = len(set(kinds.values())) == 1
     found = [
         Found(
             "users_lost",
@@ -106,7 +108,7 @@ def compared(spark: SparkSession, lake: Lake, config: "Deployment", lists: DataF
         told = f"{texts['changed']:,} of {texts['items']:,} items have another text than before"
         found.append(Found("texts_changed", texts["changed"] / texts["items"], bounds.texts_changed, told))
     k = config.evaluate.ks[0]
-    values = [quality(spark, lake, date, k) for date in (dates[-1], lake.run_date)]
+    values = [quality(spark, lake, date, k, kind) for date, kind in kinds.items()]
     if values[0] and values[1] is not None:
         told = f"nDCG@{k} is {values[1]:.4f}, {values[0]:.4f} before"
         found.append(Found("quality_lost", 1 - values[1] / values[0], bounds.quality_lost, told))
@@ -115,7 +117,7 @@ def compared(spark: SparkSession, lake: Lake, config: "Deployment", lists: DataF
 
 def scored_by(config: "Deployment") -> str:
     """What the scores are of; those of two kinds do not compare."""
-    return "rerank" if config.rerank else "combine" if config.combine else "factors"
+    return RERANKED_BY if config.rerank else "combine" if config.combine else "factors"
 
 
 def drift(then: dict[str, Any], now: dict[str, Any]) -> float:
@@ -171,12 +173,15 @@ def retold(spark: SparkSession, lake: Lake, date: Any) -> dict[str, Any] | None:
     return row.asDict()
 
 
-def quality(spark: SparkSession, lake: Lake, date: Any, k: int) -> float | None:
-    """nDCG@k of the full model on all items; None where it was not measured."""
+def quality(spark: SparkSession, lake: Lake, date: Any, k: int, kind: str | None) -> float | None:
+    """nDCG@k on all items of the lists whose scores are of this kind, see `scored_by`; None where it was not measured."""
     if not lake.has(METRICS, date):
         return None
     row = lake.look(spark, METRICS, date).where(
-        (F.col("model") == "full") & (F.col("slice") == "all") & (F.col("metric") == METRIC) & (F.col("k") == k)
+        (F.col("model") == ("reranked" if kind == RERANKED_BY else "full"))
+        & (F.col("slice") == "all")
+        & (F.col("metric") == METRIC)
+        & (F.col("k") == k)
     )
     found = row.first()
     return None if found is None else float(found["value"])

@@ -142,7 +142,7 @@ def truth_and_seen(
     """What counts as relevant, (user_id, hash, history, taste, position), each once; and what those users had before, (user_id, position,
     again), `again` where the lists may hold it all the same.
 
-    Where the lists may hold anything that a user had, all that he had counts as relevant, too. denied: (item_id) of what no list may hold, and
+    Judged is who had something that says anything of him, which an event of weight 0 does not. Where the lists may hold anything that a user had, all that he had counts as relevant, too. denied: (item_id) of what no list may hold, and
     so does not count. history: how many events the user is folded in
     from; taste: the mean number of train users of their items. Raises UserError if nothing counts.
     """
@@ -157,7 +157,7 @@ def truth_and_seen(
         marked.select("user_id", "position", F.coalesce("again", F.lit(True)).alias("again")), f"{scratch}/seen"
     )
     had = (
-        before.where(F.col("split").isin(*solves.FOLDED))
+        before.where(F.col("split").isin(*solves.FOLDED) & (F.col("weight") > 0))
         .groupBy("user_id", "item_id")
         .agg(F.count("*").alias("events"))
     )

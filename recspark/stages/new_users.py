@@ -28,7 +28,7 @@ from recspark.stages.judge import Evaluation, Trial, judge_lists
 from recspark.stages.judged_lists import ranked_lists
 from recspark.stages.judged_models import Model, allowed_only, everyone, history_folding
 from recspark.stages.judged_rows import comparison_rows, metric_rows
-from recspark.stages.line_up import LineUp, Night
+from recspark.stages.line_up import RECENT, LineUp, Night
 from recspark.stages.list_vectors import CHOICE
 from recspark.stages.lists import blocks_for
 from recspark.stages.sequence import saved
@@ -86,12 +86,13 @@ def positions_of(pairs: DataFrame, catalogue: Catalogue) -> DataFrame:
 
 
 def models_of(night: Night, known: LineUp, events: DataFrame, judged: DataFrame, scratch: str) -> list[Model]:
-    """Popularity, the texts alone, and the full model, in the order in which evaluate judges them; users folded in from these events."""
+    """Popularity, that of late, the texts alone, and the full model, in the order in which evaluate judges them; users folded in from these events."""
     config, popularity = night.config, Popularity().kind
     mine = events.join(judged, "user_id", "left_semi")
     fold_in = history_folding(mine, night.items, known.solve, config.embed.blocks, scratch)
-    counted = popularity in (model.name for model in known.models)
-    models = [Model(popularity, everyone(judged), (f"knows_{popularity}",))] if counted else []
+    there = {model.name for model in known.models}
+    models = [Model(popularity, everyone(judged), (f"knows_{popularity}",))] if popularity in there else []
+    models += [Model(RECENT, everyone(judged))] if RECENT in there else []
     for name, items in known.texts.items():
         models.append(Model(name, keep(fold_in(items), f"{scratch}/{name}")))
     folded = keep(fold_in(night.items), f"{scratch}/folded")

@@ -19,9 +19,10 @@ from recspark.stages.candidates import denied_items
 from recspark.stages.guardrails import SCORED_BY, Found, Guardrails, compared, scored_by
 from recspark.stages.list_checks import list_faults
 from recspark.stages.list_vectors import list_vectors, require_one_model
+from recspark.stages.provenance import require_made_from
 from recspark.stages.report_facts import collect_facts
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
-from recspark.tables import CANDIDATES, INTERACTIONS, RECOMMENDATIONS, RERANKED
+from recspark.tables import CANDIDATES, INTERACTIONS, METRICS, RECOMMENDATIONS, RERANKED
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -80,13 +81,15 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Check the candidates, or the reranked lists if configured; write recommendations and the report.
 
     Raises PublishRefused if a check fails; HeldBack if the lists are too far from the last, unless the run is forced, which the
-    manifest then says; UserError if a table is missing. Metrics, comparisons, leakage, training log and rejects may
+    manifest then says; UserError if a table is missing, or the metrics are of other lists. Metrics, comparisons, leakage, training log and rejects may
     be missing: the report then goes without.
     """
     vectors = list_vectors(spark, lake, config)
     users, items = vectors.users, vectors.items
     require_one_model(items, users)
     lists, interactions = finished_lists(spark, lake, config), lake.read(spark, INTERACTIONS)
+    if lake.has(METRICS):
+        require_made_from(lake, METRICS, (INTERACTIONS, RERANKED if config.rerank else CANDIDATES), "evaluate")
     faults = list_faults(
         lists,
         users,

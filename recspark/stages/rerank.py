@@ -19,13 +19,14 @@ from recspark.data.cooccurrence import CooccurrenceSettings
 from recspark.data.splits import uniform
 from recspark.errors import UserError
 from recspark.lake import Lake
+from recspark.stages.candidates import TOP_K
 from recspark.stages.feature_reranker import FeatureReranker
 from recspark.stages.lists import ListSettings, id_type
 from recspark.stages.pair_reranker import CrossEncoderReranker
 from recspark.stages.rerank_night import Night
 from recspark.stages.reranking import Scorer, World, arrays_of, over_questions, questions_of
 from recspark.stages.versions import RETRIEVER_VERSION
-from recspark.tables import RERANKED
+from recspark.tables import CANDIDATES, RERANKED
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -102,7 +103,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         reranked(night.questions(now), now, scorer, weight, settings),
         RERANKED,
         weight=weight,
-        **{RETRIEVER_VERSION: night.version.id},
+        **{RETRIEVER_VERSION: night.version.id, TOP_K: settings.top_k or lake.manifest(CANDIDATES).get(TOP_K)},
     )
     for name in ("rerank", "reranker"):  # of this stage, and of its training
         lake.clear_scratch(name)

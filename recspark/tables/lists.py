@@ -90,9 +90,7 @@ COMPARISONS = Table(
         Column("difference", "double", "value of the model less value of the other"),
         Column("low", "double", "2.5 % of the differences in the bootstrap's replicates"),
         Column("high", "double", "97.5 % of them"),
-        Column(
-            "p", "double", "two-sided, by the bootstrap's standard error of the difference and the normal approximation"
-        ),
+        Column("p", "double", "two-sided, by the bootstrap's standard error of the difference and the t distribution"),
         Column("p_adjusted", "double", "p by Holm's correction for all pairs of the slice, metric and k"),
         Column("users", "bigint", "users in the means"),
     ),

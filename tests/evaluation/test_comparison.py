@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm, ttest_rel
+from scipy.stats import norm, t, ttest_rel
 
 from recspark.evaluation.bootstrap import bootstrap_sums, estimate, poisson_weights
 from recspark.evaluation.comparison import compare, holm
@@ -25,7 +25,7 @@ def test_two_users_and_their_weights_by_hand():
     assert found.difference.tolist() == [0.25]
     assert found.users == 2
     assert (found.low[0], found.high[0]) == tuple(np.percentile(replicates, [2.5, 97.5]))
-    assert found.p[0] == pytest.approx(2 * norm.sf(0.25 / replicates.std(ddof=1)))
+    assert found.p[0] == pytest.approx(2 * t.sf(0.25 / (replicates.std(ddof=1) * 2**0.5), 1))
 
 
 @pytest.mark.parametrize("gain", [0.0, 0.004, 0.012, -0.02])
@@ -70,10 +70,19 @@ def test_one_user_proves_nothing():
     assert (found.difference[0], found.low[0], found.high[0], found.p[0], found.users) == (0.5, 0.5, 0.5, 1, 1)
 
 
-def test_users_who_all_gain_the_same_leave_no_doubt():
-    found = compare(sums([0.3, 0.7, 0.5]), sums([0.2, 0.6, 0.4]))
-    assert found.p[0] < 1e-12
+@pytest.mark.parametrize(("users", "p"), [(2, 0.5), (3, 0.25), (5, 0.0625), (40, 2.0**-39)])
+def test_users_who_all_gain_the_same_leave_the_doubt_that_their_number_leaves(users, p):
+    """As many heads in a row, or as many tails, have this probability."""
+    theirs = np.linspace(0.2, 0.8, users)
+    found = compare(sums(theirs + 0.1), sums(theirs))
+    assert found.p[0] == p
     assert found.difference[0] == pytest.approx(0.1, abs=1e-7)
+
+
+def test_a_handful_of_users_tells_no_models_apart():
+    """The normal distribution would have p < 1e-6."""
+    found = compare(sums([0.1, 0.2, 0.1, 0.3, 0.2]), sums([0.0] * 5))
+    assert 0.0625 <= found.p[0] < 0.1
 
 
 def test_the_other_way_round_only_the_signs_change():

@@ -62,8 +62,8 @@ def test_the_difference_of_another_slice_metric_or_length_says_nothing():
     ("difference", "p", "state", "begins", "head"),
     [
         (0.01, 0.01, "better", "Text helps: nDCG@10 of the full model is", "and of itself without text."),
-        (0.01, 0.3, "open", "Text does not help: nDCG@10 of", "but not for its text"),
-        (-0.01, 0.01, "worse", "Text does not help: nDCG@10 of", "but its text does harm"),
+        (0.01, 0.3, "open", "Text does not help, as far as can be told: nDCG@10 of", "but not for its text"),
+        (-0.01, 0.01, "worse", "Text does harm: nDCG@10 of", "but its text does harm"),
     ],
 )
 def test_what_text_adds_is_said_plainly_and_in_the_headline(difference, p, state, begins, head):
@@ -101,6 +101,15 @@ def test_without_baselines_the_headline_claims_nothing():
     assert [f.question for f in found] == ["What fine-tuning did"]
     assert verdict.headline(found).startswith("The lists are published; nothing was measured")
     assert verdict.headline(found, published=False).startswith("The lists are held back; nothing was measured")
+
+
+def test_of_reranked_lists_these_are_what_is_judged():
+    found = verdict.findings(metric_table(als=0.2, full=0.3, reranked=0.1), NOT_COMPARED)
+    assert [(f.question, f.state) for f in found] == [
+        ("Against the best baseline", "worse"),
+        ("What reranking did", "worse"),
+    ]
+    assert "does not earn its keep" in verdict.headline(found)
 
 
 def test_cold_items_are_judged_by_the_text_against_all_others():

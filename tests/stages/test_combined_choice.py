@@ -1,15 +1,20 @@
 """What combine takes of what it tries: gains beyond their standard error, and nothing that only seems to help."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyspark.sql import SparkSession
 
+from recspark.data.catalogue import write_catalogue
 from recspark.retrieval.combination import Choice
 from recspark.stages import combined_choice
 from recspark.stages.combine import CombineConfig
-from recspark.stages.combined_choice import choose, paired_gain
+from recspark.stages.combined_choice import asked_of, choose, crowd_of, paired_gain
+from recspark.stages.combined_world import World
 
 SIMILAR = SimpleNamespace(read=lambda: np.eye(2))
 WORLD = SimpleNamespace(
@@ -80,3 +85,33 @@ def test_the_error_of_a_gain_is_that_of_its_mean_over_users_in_pairs():
     gains = np.array([0.1, 0.0, 0.3])
     assert gain == pytest.approx(gains.mean())
     assert error == pytest.approx(math.sqrt(((gains - gains.mean()) ** 2).sum() / 2 / 3))
+
+
+EVENTS = "user_id bigint, item_id bigint, order_key double, split string"
+
+
+def test_users_are_drawn_among_those_who_can_be_asked(spark: SparkSession, tmp_path: Path):
+    """Twenty want something; three of them had something before, one of these has no vector and one had only what is no longer sold."""
+    items = spark.createDataFrame([(i, [1.0]) for i in range(4)], "item_id bigint, vector array<float>")
+    users = spark.createDataFrame([(u, [1.0]) for u in range(20) if u != 7], "user_id bigint, vector array<float>")
+    events = spark.createDataFrame([(6, 0, 0.0, "train"), (7, 0, 0.0, "train"), (8, 9, 0.0, "history")], EVENTS)
+    wanted = spark.createDataFrame([(u, 1) for u in range(20)], "user_id bigint, item_id bigint")
+    world = World(write_catalogue(items, str(tmp_path)), users, events, {}, None)
+    denied = spark.createDataFrame([(3,), (2,), (99,)], "item_id bigint")
+    asked = asked_of(world, wanted, CombineConfig(choose_users=1), 42, str(tmp_path), denied)
+    (asked_user,) = asked.users.collect()
+    assert (asked_user.user_id, asked_user.history, asked_user.wanted) == (6, [0], [1])
+    assert asked.denied.tolist() == [2, 3]
+
+
+def test_what_is_denied_nobody_gets_whatever_may_come_again():
+    popularity = SimpleNamespace(half_lives=(None,), of=lambda _: np.array([3.0, 2.0, 1.0], np.float32))
+    sides = SimpleNamespace(catalogue=SimpleNamespace(items=3), personal=lambda _: {}, popularity=popularity)
+    users = pa.table({"user_id": [1], "history": [[1]], "wanted": [[2]]})
+    seen = pa.table({"user_id": [1], "position": [1], "never": [False]})
+    crowd = crowd_of(users, seen, sides, np.array([0]))
+    assert {again: barred.tolist() for again, barred in crowd.barred.items()} == {
+        "nothing": [[True, True, False]],
+        "newest": [[True, False, False]],
+        "all": [[True, False, False]],
+    }

@@ -65,6 +65,14 @@ def test_every_model_and_slice_agrees_with_plain_loops(spark, tmp_path, monkeypa
                 assert all(r.low <= r.value <= r.high for r in rows)
 
 
+def test_lists_that_were_made_shorter_than_is_judged_now_are_refused():
+    lake = SimpleNamespace(manifest=lambda table: {"top_k": 20} if table is CANDIDATES else {}, run_date="2026-01-02")
+    with pytest.raises(UserError, match=r"lists of 50, .* table candidates .* made 20 long; run again from candidates"):
+        evaluate.require_made_long(lake, EvaluateConfig(ks=(10, 50)), CANDIDATES, "candidates")
+    evaluate.require_made_long(lake, EvaluateConfig(ks=(10, 20)), CANDIDATES, "candidates")
+    evaluate.require_made_long(lake, EvaluateConfig(ks=(10, 50)), RERANKED, "rerank")  # of an earlier release
+
+
 @pytest.fixture(scope="module")
 def small_night(spark, tmp_path_factory):
     """Six items, 1 to 5 warm, 6 cold; user 1 had 1 and will want 2, 6, 1 (again) and 99 (unknown); user 2 had 1 to 5, wants 6."""

@@ -7,11 +7,11 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from recspark.errors import HeldBack
+from recspark.errors import HeldBack, UserError
 from recspark.exits import HELD_BACK, guard
 from recspark.lake import Lake
 from recspark.stages import publish
-from recspark.stages.guardrails import Found, compared
+from recspark.stages.guardrails import Found, compared, quality
 from recspark.stages.publish import FORCED
 from recspark.tables import CANDIDATES, ITEMS, METRICS, RECOMMENDATIONS
 from tests.published_world import ITEM_IDS, TODAY, YESTERDAY, deployment, metric_rows, published_lake
@@ -110,6 +110,21 @@ def test_scores_are_compared_with_those_of_their_kind(spark: SparkSession, lake:
     place.write_text(json.dumps({**manifest, "scored_by": "rerank"}))
     assert not drift().breached
     assert "of another kind" in drift().told
+
+
+def test_of_reranked_lists_the_quality_is_theirs(spark: SparkSession, lake: Lake):
+    reranked = ("reranked", "all", "ndcg", 10, 0.12, 0.1, 0.14, 3)
+    write(lake, METRICS, [*metric_rows(0.3), reranked])
+    assert [quality(spark, lake, TODAY, 10, kind) for kind in ("rerank", "combine", None)] == [0.12, 0.3, 0.3]
+    assert quality(spark, lake, YESTERDAY, 10, "rerank") is None
+
+
+def test_metrics_of_other_lists_than_are_to_be_published_are_refused(spark: SparkSession, lake: Lake):
+    place = Path(lake.root, lake.partition(METRICS)) / "_manifest.json"
+    manifest = json.loads(place.read_text())
+    place.write_text(json.dumps({**manifest, "inputs": {"candidates": {"fingerprint": "others"}}}))
+    with pytest.raises(UserError, match=r"metrics of .* made from another candidates .* run again from evaluate"):
+        publish.run(spark, lake, deployment(lake, "publish.report=false"))
 
 
 def test_ids_of_another_type_than_before_are_compared_as_they_read(spark: SparkSession, lake: Lake):

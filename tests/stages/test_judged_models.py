@@ -9,9 +9,10 @@ from recspark.data.catalogue import write_catalogue
 from recspark.stages.judged_models import truth_and_seen
 from recspark.stages.list_vectors import ListVectors
 
-SCHEMA = "user_id string, item_id string, order_key bigint, split string"
-HAD = [("u", "a", 1, "train"), ("u", "b", 2, "train"), ("u", "hidden", 3, "masked")]
-WANTED = [("u", item, 9, "test") for item in ("a", "b", "hidden", "new")]
+SCHEMA = "user_id string, item_id string, order_key bigint, split string, weight double"
+HAD = [("u", "a", 1, "train", 1.0), ("u", "b", 2, "train", 0.5), ("u", "hidden", 3, "masked", 1.0)]
+HAD += [("looked on", "a", 1, "train", 0.0)]  # so nothing is known of him, and he is not judged
+WANTED = [(user, item, 9, "test", 1.0) for user in ("u", "looked on") for item in ("a", "b", "hidden", "new")]
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,7 @@ def test_what_was_had_counts_where_any_of_it_may_come_again_and_the_masked_never
     log, catalogue = spark.createDataFrame(HAD + WANTED, SCHEMA), write_catalogue(items, str(tmp_path))
     nothing = items.limit(0)
     truth, seen = truth_and_seen(log, catalogue, 42, str(tmp_path), ListVectors(nothing, nothing, again, 42))
-    assert {names[row.position] for row in truth.collect()} == relevant
-    assert {names[row.position] for row in seen.collect()} == {"a", "b", "hidden"}
-    assert {names[row.position] for row in seen.collect() if not row.again} == barred
+    assert {(row.user_id, names[row.position]) for row in truth.collect()} == {("u", item) for item in relevant}
+    had = [row for row in seen.collect() if row.user_id == "u"]
+    assert {names[row.position] for row in had} == {"a", "b", "hidden"}
+    assert {names[row.position] for row in had if not row.again} == barred
