@@ -38,12 +38,21 @@ TOKENS_PER_BATCH = 2048
 Scores = NDArray[np.float64]
 
 
+class Trust(config.Settings):
+    """Of the section `encoder`, whether code in the model's folder may run."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    trust_remote_code: bool = False
+
+
 class SearchSection(config.Settings):
-    """Of a deployment, only its section `search`: the rest need not be valid to ask a question."""
+    """Of a deployment, only its section `search`, and whom it trusts: the rest need not be valid to ask a question."""
 
     model_config = ConfigDict(extra="ignore")
 
     search: SearchConfig = SearchConfig()
+    encoder: Trust = Trust()
 
 
 def run(
@@ -55,12 +64,15 @@ def run(
     and vectors of another model than the retriever's.
     """
     lake = open_lake(config_path, overrides, run_date, TEXT_VECTORS)
-    sections = {name: value for name, value in config.read_yaml(config_path).items() if name == "search"}
-    settings = config.parse(sections, SearchSection, overrides, config_path).search
+    sections = {name: value for name, value in config.read_yaml(config_path).items() if name in ("search", "encoder")}
+    if isinstance(sections.get("encoder"), dict):
+        sections["encoder"] = {k: v for k, v in sections["encoder"].items() if k in Trust.model_fields}
+    asked = config.parse(sections, SearchSection, overrides, config_path)
+    settings = asked.search
     text = normalise(query)
     if not text:
         raise UserError(f"the query {query!r} has no text to search for; give it a word or more")
-    index = open_index(lake)
+    index = open_index(lake, asked.encoder.trust_remote_code)
     require_whole_catalogue(lake, len(index.catalogue), top, "--top")
     (tokens,) = index.tokens([text])
     (scores,) = index.scores([text], settings.bm25_weight)
@@ -107,6 +119,7 @@ class Index:
     folder: Path
     max_length: int
     prefix: str  # before a query
+    trust_remote_code: bool = False
 
     @cached_property
     def catalogue(self) -> pa.Table:
@@ -117,7 +130,7 @@ class Index:
     def tokenizer(self) -> Any:
         from recspark.models.encoder import load_tokenizer
 
-        return load_tokenizer(self.folder, self.max_length)
+        return load_tokenizer(self.folder, self.max_length, self.trust_remote_code)
 
     def tokens(self, queries: list[str]) -> list[QueryTokens]:
         """What the model reads of normalised queries."""
@@ -127,7 +140,7 @@ class Index:
     def encoder(self) -> Any:
         from recspark.models.encoder import load_encoder
 
-        return load_encoder(self.folder)
+        return load_encoder(self.folder, trust_remote_code=self.trust_remote_code)
 
     def vectors(self, queries: list[str]) -> NDArray[np.float32]:
         """(Q, H) of normalised queries, unit length."""
@@ -168,15 +181,15 @@ class Index:
         return (scores - scores.mean()) / scores.std() if apart else np.zeros_like(scores)
 
 
-def open_index(lake: Lake) -> Index:
-    """The catalogue under the fine-tuned encoder.
+def open_index(lake: Lake, trust_remote_code: bool = False) -> Index:
+    """The catalogue under the fine-tuned encoder, whose folder's own code runs if it is trusted.
 
     Raises UserError if the text vectors are another model's.
     """
     version = retriever_behind(lake, TEXT_VECTORS)
     require_vectors_of(lake, "search", TEXT_VECTORS, model_of(Lookup(lake, TEXT_VECTORS)), version.content_hash)
     folder = local_folder(version.path)
-    return Index(lake, TEXT_VECTORS, folder, max_length_of(folder), query_prefix_of(folder))
+    return Index(lake, TEXT_VECTORS, folder, max_length_of(folder), query_prefix_of(folder), trust_remote_code)
 
 
 def model_of(table: Lookup) -> str | None:

@@ -11,7 +11,8 @@ Duplicates = Literal["last", "all"]
 
 
 def deduplicate(events: DataFrame, duplicates: Duplicates) -> DataFrame:
-    """`all` keeps every event; `last` keeps, of each (user, item) within a split, the one with the largest order_key.
+    """`all` keeps every event; `last` keeps, of each (user, item) within a split, the one with the largest order_key, of those that weigh anything
+    if any does: what says nothing takes the place of nothing that says something.
 
     Within a split, as what is learned from must not depend on what came later: of a user who has an item again in the test, the
     event in train stays. Ties go to the larger hash of the content; rows that tie there too are copies of each other.
@@ -19,7 +20,8 @@ def deduplicate(events: DataFrame, duplicates: Duplicates) -> DataFrame:
     if duplicates == "all":
         return events
     content = F.xxhash64(*events.columns)
-    latest = Window.partitionBy("user_id", "item_id", "split").orderBy(F.desc("order_key"), content.desc())
+    telling = (F.col("weight") > 0).desc()
+    latest = Window.partitionBy("user_id", "item_id", "split").orderBy(telling, F.desc("order_key"), content.desc())
     return events.withColumn("place", F.row_number().over(latest)).where("place = 1").drop("place")
 
 

@@ -89,9 +89,9 @@ def with_history(
 def mined(candidates: DataFrame, ranks: tuple[int, int], pairs: DataFrame, positions: DataFrame) -> DataFrame:
     """(user_id, mined binary): positions, by rank, of the items that a list had on these ranks and the user has not met."""
     window = candidates.where(F.col("rank").between(*ranks)).select("user_id", "item_id", "rank")
-    # Lists of another day may have ids of another type.
+    # Lists of another day may have ids of another type; what is no id today is nobody's.
     types = {name: pairs.schema[name].dataType for name in ("user_id", "item_id")}
-    window = window.withColumns({name: F.col(name).cast(kind) for name, kind in types.items()})
+    window = window.withColumns({name: F.col(name).try_cast(kind) for name, kind in types.items()})
     left = window.join(pairs.select("user_id", "item_id"), ["user_id", "item_id"], "left_anti").join(
         positions, "item_id"
     )

@@ -2,6 +2,7 @@
 
 import datetime
 import difflib
+import logging
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -14,6 +15,8 @@ from recspark.data.text import LONGEST_TEXT, Template, parse_template
 from recspark.data.values import TimeUnit, plain_text
 from recspark.errors import UserError
 from recspark.tables import is_id_type
+
+log = logging.getLogger("recspark")
 
 
 class InteractionColumns(Settings):
@@ -29,7 +32,9 @@ class InteractionColumns(Settings):
         None, description="a number; the stage ratings and objective mse learn from it, the lists do not"
     )
     weight: str | None = Field(
-        None, description="how much an event counts, 1 where there is none; those of a pair add up, 0 says nothing"
+        None,
+        description="how much an event counts, 1 where there is none; those of a pair add up, as far as preprocess.duplicates keeps them; 0 says nothing "
+        "to the factorization and EASE, while the sequence model, the objectives by pair and rerankers take all events alike",
     )
     event_type: str | None = Field(None, description="kept in the table for SQL; no stage looks at it")
     split: str | None = Field(None, description="for split: {kind: provided}")
@@ -188,7 +193,13 @@ def folders_by(spark: SparkSession, table: RawTable, arrived: Arrived, run_date:
         dated = {datetime.date.fromisoformat(value): folder for value, folder in found.items()}
     except ValueError:
         return None
-    first = first_day(arrived, run_date)
+    first, before = first_day(arrived, run_date), [date for date in dated if date < run_date]
+    if dated and run_date not in dated and before:
+        log.warning(
+            "preprocess.interactions.arrived: nothing is there that arrived on %s, only by %s; if it comes later, run the date again",
+            run_date,
+            max(before),
+        )
     return [
         folder for date, folder in sorted(dated.items()) if date <= run_date and not (first and date < first)
     ] or None

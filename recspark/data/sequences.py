@@ -39,10 +39,13 @@ def windows(
 def sequences(events: DataFrame, catalogue: Catalogue, max_users: int, seed: int) -> DataFrame:
     """(user_id, events array<struct<order_key, tie, position, held_out>>) in their order, of users who have two."""
     placed = events.join(catalogue.positions(events.sparkSession), "item_id")
+    # Of ids alone: to be put in order, users' events would all be held at once.
+    those = placed.groupBy("user_id").count().where("count > 1").select("user_id")
+    drawn = those.orderBy(uniform(seed, "sequence", "user_id"), "user_id").limit(max_users)
     tie = F.xxhash64(F.lit(seed), "user_id", "item_id", "order_key")
     row = F.struct("order_key", tie.alias("tie"), "position", "held_out")
-    found = placed.groupBy("user_id").agg(F.sort_array(F.collect_list(row)).alias("events")).where(F.size("events") > 1)
-    return found.orderBy(uniform(seed, "sequence", "user_id"), "user_id").limit(max_users)
+    mine = placed.join(drawn, "user_id", "left_semi")
+    return mine.groupBy("user_id").agg(F.sort_array(F.collect_list(row)).alias("events"))
 
 
 def windows_of(found: DataFrame, part: str, longest: int) -> DataFrame:

@@ -11,7 +11,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame, SparkSession
 
 from recspark.config import Settings
-from recspark.errors import UserError
+from recspark.errors import UserError, failing
 
 # RFC 4180 doubles a quote inside quotes, where Spark wants a backslash; and files of one folder whose headers differ
 # would be read by position without a word.
@@ -117,30 +117,30 @@ def source_views(spark: SparkSession, sources: dict[str, Source]) -> Iterator[No
 
 @contextmanager
 def spark_errors(where: str) -> Iterator[None]:
-    """Spark's complaint about a path, a query or a file becomes one line of UserError."""
+    """Spark's complaint about a path, a query or a file becomes one line of UserError; of RunFailed where a service did not answer."""
     try:
         yield
     except PySparkException as error:
         hint = "; name its files in preprocess.sources" if error.getCondition() == "TABLE_OR_VIEW_NOT_FOUND" else ""
-        raise UserError(f"{where}: {str(error).strip().splitlines()[0]}{hint}") from error
+        raise failing(f"{where}: {str(error).strip().splitlines()[0]}{hint}", str(error)) from error
     except Py4JJavaError as error:
-        raise UserError(f"{where}: {root_cause(error)}") from error
+        raise failing(f"{where}: {root_cause(error)}", str(error)) from error
 
 
 @contextmanager
 def file_errors(where: str) -> Iterator[None]:
     """A raw file that turns out broken while rows are read, or a value that a query of the settings cannot make something of, becomes a
-    UserError; any other failure passes as it is."""
+    UserError, or RunFailed where a service did not answer; any other failure passes as it is."""
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
         if isinstance(error, PySparkException) and (error.getSqlState() or "").startswith(DATA_EXCEPTION):
             raise UserError(f"{where}: {str(error).strip().splitlines()[0]}") from error
         lines = [line for line in str(error).splitlines() if "FAILED_READ_FILE" in line]
-        if not lines:
+        if not lines or "FILE_NOT_EXIST" in lines[0]:  # replaced while it was read
             raise
         found = lines[0].rpartition("] ")[2].partition(" SQLSTATE")[0].strip()
-        raise UserError(f"{where}: {found} {root_cause(error)}") from error
+        raise failing(f"{where}: {found} {root_cause(error)}", str(error)) from error
 
 
 def root_cause(error: Exception) -> str:

@@ -161,7 +161,8 @@ def tokenizer_of(load: LoadTokenizer, encoder: Reading) -> Any:
 def tokenise(tokenizer: Any, texts: list[str], max_length: int) -> list[list[int]]:
     """Token ids, special tokens included, at most max_length a text.
 
-    A text is cut at 32 characters a token first: words have about 5, so nothing that would be read is lost.
+    A text is cut at 32 characters a token first: words have about 5, so nothing that would be read is lost, but behind runs of
+    thousands of letters without a space.
     """
     if not texts:
         return []

@@ -113,10 +113,10 @@ def save_tokenizer(base: EncoderConfig, prompt_ids: tuple[int, ...], target: Pat
     tokenizer.save_pretrained(target)
 
 
-def load_retriever(folder: str | Path) -> Retriever:
-    """The retriever of a folder, in evaluation mode."""
+def load_retriever(folder: str | Path, trust_remote_code: bool = False) -> Retriever:
+    """The retriever of a folder, in evaluation mode; code in the folder runs only if it is trusted."""
     head = load_file(Path(folder) / "head.safetensors")
-    return Retriever(load_encoder(folder), head["weight"], head["bias"]).eval()
+    return Retriever(load_encoder(folder, trust_remote_code=trust_remote_code), head["weight"], head["bias"]).eval()
 
 
 def load_head(folder: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float32], FactorSettings]:

@@ -42,14 +42,14 @@ def read_queries(spark: SparkSession, source: Source) -> DataFrame:
     return frame.select("query_id", F.coalesce("query", F.lit("")).alias("query"), user.cast("string").alias("user_id"))
 
 
-def prepared(queries: DataFrame, path: str, model_hash: str) -> DataFrame:
+def prepared(queries: DataFrame, path: str, model_hash: str, trust_remote_code: bool = False) -> DataFrame:
     """(query_id, user_id, query, text_hash, token_ids, cut, known): normalised as item texts are, and in the model's tokens."""
     query_type = queries.schema["query_id"].dataType.simpleString()
 
     def prepare(pieces: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         from recspark.retrieval.queries import tokenise_queries
 
-        tokenizer, max_length, prefix = kept_tokenizer(path, model_hash)
+        tokenizer, max_length, prefix = kept_tokenizer(path, model_hash, trust_remote_code)
         for piece in pieces:
             texts = [normalise(query) for query in piece["query"]]
             tokens = tokenise_queries(tokenizer, texts, max_length, prefix)
@@ -68,12 +68,16 @@ def prepared(queries: DataFrame, path: str, model_hash: str) -> DataFrame:
 
 
 @lru_cache(maxsize=2)
-def kept_tokenizer(path: str, model_hash: str) -> tuple[Any, int, str]:
+def kept_tokenizer(path: str, model_hash: str, trust_remote_code: bool) -> tuple[Any, int, str]:
     """The retriever's tokenizer, the length it cuts texts to and what it wants before a query, kept by the Python worker."""
     from recspark.models.encoder import load_tokenizer
 
     folder = local_folder(path)
-    return load_tokenizer(folder, max_length_of(folder)), max_length_of(folder), query_prefix_of(folder)
+    return (
+        load_tokenizer(folder, max_length_of(folder), trust_remote_code),
+        max_length_of(folder),
+        query_prefix_of(folder),
+    )
 
 
 def require_queries(asked: DataFrame) -> DataFrame:

@@ -78,7 +78,8 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     texts, items = lake.read(spark, TEXT_VECTORS), lake.read(spark, ITEMS)
     require_vectors_of(lake, "search", TEXT_VECTORS, model_of(texts), model_hash)
 
-    asked = keep(prepared(read_queries(spark, settings.queries), path, model_hash), f"{scratch}/queries")
+    trusted = config.encoder.trust_remote_code
+    asked = keep(prepared(read_queries(spark, settings.queries), path, model_hash, trusted), f"{scratch}/queries")
     queries = require_queries(asked)
     distinct = queries.select("text_hash", "token_ids").dropDuplicates(["text_hash"])
     retriever = config.encoder.model_copy(update={"path": path, "pooling": None})

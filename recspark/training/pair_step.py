@@ -106,7 +106,9 @@ def log_q(scope: Scope, found: StepItems, items: PairItems, draws: Draws, size: 
     1 − (1 − p)^size (1 − q)^(n size), p the share of targets (0 in the scope `drawn`) and q the probability of a draw.
     """
     with np.errstate(divide="ignore"):
-        missed = size * draws.random * np.log1p(-draws.probability[found.positions])
+        missed = np.zeros(len(found.positions))
+        if draws.random:
+            missed = size * draws.random * np.log1p(-draws.probability[found.positions])
         if scope == "step":
             missed = missed + size * np.log1p(-items.share[found.positions])
     return np.log(np.maximum(-np.expm1(missed), 1e-12))

@@ -62,9 +62,14 @@ class SequenceLesson:
         rows = step.arrays["positions"]
         of_row, place, target = wanted_places(rows, step.arrays["wanted"])
         after_BLD, items_MD = called(padded([row[:-1] for row in rows], device))
-        scores_WM = after_BLD[of_row, place] @ items_MD.T / self.temperature
-        found_W = cross_entropy(scores_WM.float(), torch.from_numpy(target).to(device), reduction="none")
+        scores_WM = self.scores(after_BLD[of_row, place], items_MD)
+        found_W = cross_entropy(scores_WM, torch.from_numpy(target).to(device), reduction="none")
         return torch.zeros(len(rows), device=device).index_add(0, torch.from_numpy(of_row).to(device), found_W)
+
+    def scores(self, after_XD: Tensor, items_MD: Tensor) -> Tensor:
+        """(X, M) in float32 whatever the model ran in: of a cosine near 1 bf16 keeps two digits, and the temperature makes much of the third."""
+        with torch.autocast(after_XD.device.type, enabled=False):
+            return after_XD.float() @ items_MD.float().T / self.temperature
 
     def of_sets(self, called: nn.Module, step: Step, epoch: int, device: torch.device) -> Tensor:
         """(B,) Means over the items that are asked for, times the wanted events. What is read cannot be meant."""
@@ -78,7 +83,7 @@ class SequenceLesson:
         after_BD = (
             after_BLD[torch.arange(len(halves), device=device), (counts - 1).clamp(min=0)] * (counts > 0)[:, None]
         )
-        scores_BM = (after_BD @ items_MD.T / self.temperature).float()
+        scores_BM = self.scores(after_BD, items_MD)
         read_BM, asked_BM = (marked([half[side] for half in halves], items_MD.shape[0], device) for side in (0, 1))
         asked_BM &= ~read_BM
         # Not -inf: of one who read all that there is, the gradient would be NaN.

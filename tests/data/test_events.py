@@ -8,18 +8,21 @@ from recspark.errors import UserError
 from tests.spark_memory import kept
 
 SCHEMA = "user_id string, item_id string, order_key bigint, rating double"
-IN_SPLIT = f"{SCHEMA}, split string"
+IN_SPLIT = f"{SCHEMA}, split string, weight double"
 
 
 def test_last_keeps_the_latest_of_each_pair_in_each_split_and_all_keeps_all(spark: SparkSession) -> None:
-    rows = [("u", "i", 1, 1.0, "train"), ("u", "i", 3, 2.0, "train"), ("u", "i", 2, 3.0, "train")]
-    events = spark.createDataFrame([*rows, ("u", "j", 1, 4.0, "train"), ("u", "i", 9, 5.0, "test")], IN_SPLIT)
-    assert sorted(r.rating for r in deduplicate(events, "last").collect()) == [2.0, 4.0, 5.0]
-    assert deduplicate(events, "all").count() == 5
+    rows = [("u", "i", 1, 1.0, "train", 1.0), ("u", "i", 3, 2.0, "train", 1.0), ("u", "i", 2, 3.0, "train", 1.0)]
+    rows += [("u", "j", 1, 4.0, "train", 1.0), ("u", "i", 9, 5.0, "test", 1.0)]
+    rows += [("v", "i", 1, 6.0, "train", 2.0), ("v", "i", 2, 0.0, "train", 0.0)]  # bought, then looked at
+    rows += [("w", "i", 1, 0.0, "train", 0.0), ("w", "i", 2, 7.0, "train", 0.0)]
+    events = spark.createDataFrame(rows, IN_SPLIT)
+    assert sorted(r.rating for r in deduplicate(events, "last").collect()) == [2.0, 4.0, 5.0, 6.0, 7.0]
+    assert deduplicate(events, "all").count() == len(rows)
 
 
 def test_a_tie_is_broken_alike_in_any_order(spark: SparkSession) -> None:
-    rows = [("u", "i", 1, float(n), "train") for n in range(20)]
+    rows = [("u", "i", 1, float(n), "train", 1.0) for n in range(20)]
     kept = [
         deduplicate(spark.createDataFrame(given, IN_SPLIT).repartition(n, "rating"), "last").collect()
         for n, given in ((1, rows), (4, rows[::-1]))

@@ -64,6 +64,14 @@ def test_a_night_reads_what_had_arrived_by_its_date(
     assert frame.columns == ["user_id", "item_id"]
 
 
+def test_a_night_whose_own_day_has_not_arrived_is_told(spark: SparkSession, by_day: str, caplog) -> None:
+    table = RawInteractions(path=by_day, arrived=Arrived(column="ds", days=3))
+    read_interactions(spark, table, NIGHT)
+    assert not caplog.records
+    read_interactions(spark, table, datetime.date(2026, 12, 1))
+    assert "nothing is there that arrived on 2026-12-01, only by 2026-11-29" in caplog.text
+
+
 def test_sub_folders_of_other_days_are_not_opened(spark: SparkSession, by_day: str) -> None:
     (Path(by_day) / "ds=2026-11-29" / "part.parquet").write_bytes(b"half a file")
     table = RawInteractions(path=by_day, arrived=Arrived(column="ds"))

@@ -118,6 +118,18 @@ def works_on(ranks: Ranks, reporter: Reporter) -> None:
         reporter.update(state="running")
 
 
+@pytest.mark.parametrize("apart", [-3600.0, 0.0, 3600.0])
+def test_a_rank_is_lost_by_this_machines_clock_whatever_its_own_says(apart: float):
+    """Its clock is an hour behind, or ahead; it beats once, and no more."""
+    looked = watcher.Watcher(None, LaunchSettings(num_processes=1, lost_timeout=10), "", lambda _: None, None)
+    first, later = (Status(0, "running", beat=apart + second, moved=apart) for second in (1.0, 4.0))
+    assert not looked.reason_to_stop({0: first}, 100.0)
+    assert not looked.reason_to_stop({0: first}, 109.0)
+    assert not looked.reason_to_stop({0: later}, 112.0)
+    assert not looked.reason_to_stop({0: later}, 121.0)
+    assert "no sign of life for lost_timeout (10 s)" in looked.reason_to_stop({0: later}, 123.0)
+
+
 @pytest.mark.parametrize("settings", [{"launcher": "local", "num_processes": 1}, {"launcher": "horovod", **PAIR}])
 def test_what_the_watcher_raises_ends_the_ranks_and_is_raised(spark: SparkSession, tmp_path: Path, settings: dict):
     def watch(statuses: dict[int, Status]) -> None:

@@ -116,8 +116,10 @@ def check_launch(spark: SparkSession, settings: LaunchSettings) -> None:
         return
     slots = spark.sparkContext.defaultParallelism // int(spark.conf.get("spark.task.cpus", "1") or 1)
     if slots < settings.num_processes:
-        raise UserError(
-            f"{settings.section}.num_processes is {settings.num_processes}, but Spark has {slots} task slots; "
+        here = (spark.sparkContext.master or "").startswith("local")
+        # On a cluster, executors may still be on their way: another try may find them.
+        raise (UserError if here else TrainingFailed)(
+            f"{settings.section}.num_processes is {settings.num_processes}, but Spark has {slots} task slots{'' if here else ' by now'}; "
             f"give it more cores (spark.master, executors) or set {settings.section}.num_processes={slots}"
         )
     if settings.launcher == "horovod":

@@ -53,6 +53,9 @@ class Watcher(threading.Thread):
         self.spark, self.settings, self.status_folder, self.watch = spark, settings, status_folder, watch
         self.began, self.failed_at, self.why, self.over = time.time(), 0.0, "", threading.Event()
         self.heard: dict[int, Status] = {}
+        self.signs: dict[
+            tuple[int, str], tuple[float, float]
+        ] = {}  # of a rank: what it said last, and when that was first read here
         self.cut: Exception | None = None  # raised by `watch`: who watches has seen enough
 
     def run(self) -> None:
@@ -96,15 +99,23 @@ class Watcher(threading.Thread):
         if missing and now - self.began > self.settings.start_timeout:
             return f"rank {missing[0]} did not start within start_timeout ({self.settings.start_timeout:.0f} s)"
         for status in (s for s in statuses.values() if not s.over):
-            if now - status.beat > self.settings.lost_timeout:
+            if self.silence(status.rank, "beat", status.beat, now) > self.settings.lost_timeout:
                 return f"rank {status.rank} gave no sign of life for lost_timeout ({self.settings.lost_timeout:.0f} s)"
-            if now - status.moved > self.settings.stall_timeout:
+            if self.silence(status.rank, "moved", status.moved, now) > self.settings.stall_timeout:
                 return f"rank {status.rank} did not move on for stall_timeout ({self.settings.stall_timeout:.0f} s)"
         if any(s.state == "failed" for s in statuses.values()):
             self.failed_at = self.failed_at or now
             if now - self.failed_at > GRACE:
                 return "a rank failed, and the others did not end by themselves"
         return ""
+
+    def silence(self, rank: int, sign: str, said: float, now: float) -> float:
+        """Seconds since a rank's sign was another, all by this machine's clock: the rank's may be minutes away from it."""
+        before, read_at = self.signs.get((rank, sign), (None, now))
+        if said != before:
+            self.signs[rank, sign] = said, now
+            return 0.0
+        return now - read_at
 
 
 def stop(spark: SparkSession, statuses: dict[int, Status]) -> None:
