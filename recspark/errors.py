@@ -9,5 +9,37 @@ class RunFailed(Exception):
     """Not the user's doing: ranks were lost, or what was made fails its checks. Exit code 1."""
 
 
+# What Spark, Hadoop and pyarrow say of a network or a service that may answer a little later.
+TRANSIENT = (
+    *(
+        "SocketTimeout",
+        "ConnectException",
+        "ConnectTimeout",
+        "NoRouteToHost",
+        "UnknownHost",
+        "StandbyException",
+        "RetriableException",
+    ),
+    *(
+        "SafeModeException",
+        "SlowDown",
+        "Service Unavailable",
+        "ServiceUnavailable",
+        "503",
+        "Connection reset",
+        "Connection refused",
+    ),
+    *("imed out", "Temporary failure in name resolution", "Could not resolve host"),
+)
+
+
+def failing(told: str, said: str) -> Exception:
+    """The error to raise with this message. said: all that is known of the cause.
+
+    RunFailed, which a scheduler tries again, where a network or a service did not answer; else UserError.
+    """
+    return (RunFailed if any(sign in said for sign in TRANSIENT) else UserError)(told)
+
+
 class HeldBack(RunFailed):
     """The lists are sound, but too far from those published before: nothing was published. Exit code 3."""

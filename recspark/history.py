@@ -9,7 +9,7 @@ from rich.tree import Tree
 
 from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.lake.nights import Input, Part, Place, dates, locked_dates, part_at, parts, plan, remove
+from recspark.lake.nights import Input, Part, Place, dates, part_at, parts, plan, remove
 from recspark.lake.places import VERSIONS
 from recspark.lookup import lake_of
 from recspark.show import grid
@@ -130,14 +130,7 @@ def vacuum(
     first = nights[-keep:][0] if keep else today - datetime.timedelta(days=days or 0)
     if first > nights[-1]:
         raise UserError(f"nothing would stay: the newest of {len(nights)} nights is {nights[-1]}; keep one at least")
-    planned = plan(lake, lambda date: date >= first)
-    if delete:
-        if busy := locked_dates(lake):
-            raise UserError(
-                f"vacuum: a run is writing {', '.join(map(str, sorted(busy)))} and may read what would go; wait for it, or, if you know "
-                "that it has died, recspark unlock"
-            )
-        remove(lake, planned)
+    planned = (remove if delete else plan)(lake, lambda date: date >= first)
     did = "removed" if delete else "would remove"
     gone, count = sorted({part.place.date for part in planned.goes}), len(planned.goes)
     beside = set(planned.beside) - {f"{VERSIONS}/{part.place.path}" for part in planned.goes}

@@ -6,6 +6,7 @@ on the driver before the JVM starts (local workers inherit it) and on executors 
 
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -36,6 +37,7 @@ class SparkSettings(Settings):
 
 
 GATEWAY = "PYSPARK_GATEWAY_PORT"
+SECRET = re.compile("secret|password|token|access[.]?key", re.IGNORECASE)  # the default of spark.redaction.regex
 PYTHON_DAEMON = "spark.python.daemon.module"
 DEFAULTS = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
@@ -81,7 +83,21 @@ def build(settings: SparkSettings, app_name: str = "recspark") -> SparkSession:
     AccumulatorServer.handle_error = tell_unless_broken  # type: ignore[method-assign, assignment]
     # Spark's handler of SIGINT asks the JVM to cancel its jobs, which fails while the JVM is being asked for something else.
     with signals_kept():
+        if GATEWAY not in os.environ:
+            SparkContext._ensure_initialized(conf=for_all_to_read(given))
         return SparkSession.builder.config(conf=given).appName(app_name).getOrCreate()
+
+
+def for_all_to_read(given: SparkConf) -> SparkConf:
+    """What the JVM is started with, on a command line that everybody on this machine can read: all but what Spark itself would not print.
+
+    The rest it is told once it is there.
+    """
+    open_to_all = SparkConf(loadDefaults=False)
+    for key, value in given.getAll():
+        if not SECRET.search(key):
+            open_to_all.set(key, value)
+    return open_to_all
 
 
 def not_of_py4j(record: logging.LogRecord) -> bool:

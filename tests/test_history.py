@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from recspark import history
-from recspark.errors import UserError
-from recspark.lake import Lake
+from recspark.errors import RunFailed, UserError
+from recspark.lake import Lake, nights
 from recspark.lake.lock import RunLock
 from recspark.lake.nights import MODELS, Place, parts, plan, remove
 
@@ -85,7 +85,7 @@ def test_what_a_kept_night_was_made_from_stays(lake: Lake):
         f"user_factors/run_date={FIRST}": f"models/retriever/version={VERSION}",  # what the version folds users in with
         f"item_factors/run_date={FIRST}": f"models/retriever/version={VERSION}",
     }
-    remove(lake, planned)
+    remove(lake, {THIRD}.__contains__)
     gone = {f"{t}/run_date={d}" for t, d in [("items", FIRST), ("items", SECOND), ("text_vectors", FIRST)]}
     gone |= {f"{t}/run_date={SECOND}" for t in ("text_vectors", "user_factors", "item_factors")}
     assert before - left(lake) == gone
@@ -120,8 +120,7 @@ def test_by_pointer_what_a_manifest_leads_to_goes_with_it_and_what_none_leads_to
     unmade = f"{MODELS}/retriever/version={SECOND}-0000aaaa"  # by a run that was killed before the manifest
     lake.write_file(f"{unmade}/weights", "half")
 
-    planned = plan(lake, {THIRD}.__contains__)
-    remove(lake, planned)
+    remove(lake, {THIRD}.__contains__)
     assert not lake.exists(unmade)
     assert lake.names("items") == [f"run_date={THIRD}"]
     assert lake.names("_tables/items") == [f"run_date={THIRD}"]
@@ -158,6 +157,21 @@ def test_a_date_that_a_run_writes_stays(lake: Lake):
         assert (Place("items", f"run_date={FIRST}"), "a run that writes the date") in {
             (p.place, w) for p, w in planned.stays
         }
+
+
+def test_no_run_can_write_a_date_while_it_is_removed(lake: Lake, monkeypatch: pytest.MonkeyPatch):
+    tried = []
+
+    def withdraw(files: Lake, planned: nights.Vacuum) -> None:
+        for date in {part.place.date for part in planned.goes}:
+            with pytest.raises(RunFailed, match="is being written by another run"):
+                RunLock(lake, date).take()
+            tried.append(date)
+
+    monkeypatch.setattr(nights, "withdraw", withdraw)
+    remove(lake, {THIRD}.__contains__)
+    assert {FIRST, SECOND} == set(tried)
+    assert not nights.locked_dates(lake)
 
 
 def test_the_newest_lists_that_were_published_stay_whatever_came_after(lake: Lake):

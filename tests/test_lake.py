@@ -3,11 +3,12 @@ import json
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pyspark.sql import SparkSession
 
-from recspark.errors import UserError
+from recspark.errors import RunFailed, UserError
 from recspark.lake import Lake, local_folder
 from recspark.lake.checks import row_hash
 from recspark.lake.folders import COPY_SECONDS, exchange, folder_hash, sweep_copies
@@ -128,6 +129,46 @@ def test_a_lake_that_cannot_be_reached_is_told_with_what_it_takes(monkeypatch: p
     monkeypatch.setenv("HADOOP_HOME", "/nowhere")
     with pytest.raises(UserError, match=r"lake: hdfs://nowhere/lake cannot be reached .*libhdfs"):
         Lake("hdfs://nowhere/lake", datetime.date(2026, 1, 2))
+
+
+def test_a_network_that_does_not_answer_is_no_mistake_of_the_users(monkeypatch: pytest.MonkeyPatch):
+    def silent(uri: str):
+        raise OSError("HDFS connection failed: java.net.SocketTimeoutException: 60000 millis timeout")
+
+    monkeypatch.setattr("recspark.lake.files.pafs.FileSystem", SimpleNamespace(from_uri=silent))
+    with pytest.raises(RunFailed, match=r"lake: hdfs://nn/lake cannot be reached"):
+        Lake("hdfs://nn/lake", datetime.date(2026, 1, 2))
+
+
+def test_a_slash_at_the_end_of_a_root_means_nothing_and_a_query_is_refused():
+    lake = Lake("gs://bucket/a/lake/", datetime.date(2026, 1, 2))
+    assert (lake.root, lake.base) == ("gs://bucket/a/lake", "bucket/a/lake")
+    assert lake.path("items") == "gs://bucket/a/lake/items"
+    with pytest.raises(UserError, match=r"has a query, .* AWS_ENDPOINT_URL"):
+        Lake("s3://bucket/lake?endpoint_override=here", datetime.date(2026, 1, 2))
+
+
+def test_a_model_at_a_uri_is_brought_again_once_its_files_are_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "model").mkdir()
+    for text in ("one", "other"):
+        (tmp_path / "model" / "weights").write_text(text)
+        copy = local_folder((tmp_path / "model").as_uri())
+        assert (copy / "weights").read_text() == text
+        assert local_folder((tmp_path / "model").as_uri()) == copy
+    assert copy.parent.stat().st_mode & 0o777 == 0o700
+    copy.parent.chmod(0o777)
+    with pytest.raises(RunFailed, match="is not this user's alone"):
+        local_folder((tmp_path / "model").as_uri())
+
+
+def test_a_version_never_leads_out_of_its_folder(lake: Lake):
+    registry = lake.registry("retriever")
+    for act in (registry.metrics, lambda version: registry.keep_card(version, "")):
+        with pytest.raises(UserError, match="is no version of a model"):
+            act("2026-01-02-1a2b3c4d/../../..")
+    with pytest.raises(UserError, match="has no version"):
+        registry.version("../../retriever/version=2026-01-02-1a2b3c4d")
 
 
 def test_copies_on_this_machine_that_nobody_asks_for_go(tmp_path: Path):

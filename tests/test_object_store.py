@@ -13,7 +13,7 @@ import pytest
 
 from recspark.lake import Lake
 from recspark.lake.lock import RunLock
-from recspark.lake.nights import parts, plan, remove
+from recspark.lake.nights import parts, remove
 from recspark.lake.places import LISTING_SECONDS, REPLACED
 from recspark.tables import RECOMMENDATIONS
 
@@ -85,7 +85,7 @@ def test_old_nights_go_with_what_their_manifests_lead_to(store):
     for number, date in enumerate((FIRST, SECOND)):
         publish(lake_of(store, date), number)
     lake = lake_of(store, SECOND)
-    remove(lake, plan(lake, {SECOND}.__contains__))
+    remove(lake, {SECOND}.__contains__)
     assert [part.place.path for part in parts(lake)] == [f"recommendations/run_date={SECOND}"]
     assert [
         name for name in lake.names("_tables/recommendations") if lake.names(f"_tables/recommendations/{name}")

@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recspark.errors import UserError
 from recspark.lake import Lake
-from recspark.lake.nights import parts, plan, remove
+from recspark.lake.nights import parts, remove
 from recspark.lake.places import LISTING_SECONDS, REPLACED
 from recspark.lookup import Lookup
 from recspark.sql import duckdb_views, spark_views
@@ -291,7 +291,7 @@ def test_a_manifest_that_leads_elsewhere_is_damaged(spark: SparkSession, lake: L
     outside = Path(lake.root).parent / "elsewhere"
     outside.mkdir()
     lake.write_file("models/retriever/version=1/weights", "1234")
-    remove(lake, plan(lake, lambda _: False))  # the date goes, and nothing of what it leads to
+    remove(lake, lambda _: False)  # the date goes, and nothing of what it leads to
     assert not lake.has(CANDIDATES)
     assert outside.exists()
     assert lake.exists("models/retriever/version=1/weights")

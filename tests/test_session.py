@@ -14,9 +14,10 @@ from types import ModuleType
 
 import pyspark
 import pytest
+from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
-from recspark.session import THREAD_VARIABLES
+from recspark.session import THREAD_VARIABLES, for_all_to_read
 from recspark.worker_daemon import Collector
 from tests import nightly
 
@@ -123,3 +124,13 @@ def test_a_jvm_that_is_killed_is_one_sentence():
     assert done.returncode == 1
     assert "Spark's JVM has ended" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_secrets_are_not_on_the_command_line_that_starts_the_jvm():
+    secret = {
+        "spark.hadoop.fs.s3a.secret.key": "s",
+        "spark.ssl.keyPassword": "p",
+        "spark.hadoop.fs.s3a.access.key": "a",
+    }
+    given = SparkConf(loadDefaults=False).setAll([*secret.items(), ("spark.master", "local[2]")])
+    assert for_all_to_read(given).getAll() == [("spark.master", "local[2]")]

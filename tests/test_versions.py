@@ -234,7 +234,16 @@ def test_the_newest_version_serves_until_it_is_too_old_and_then_one_is_trained(l
     make(lake, "two", day=3)
     assert chosen(4)[0] != version
     lake.delete("item_factors")
-    assert chosen(4)[1].startswith("the factor tables of version 2026-01-03-")
+    assert chosen(4)[1].startswith("the table item_factors that version 2026-01-03-")
+    lake.write_json("item_factors/run_date=2026-01-03/_manifest.json", FACTORS["item_factors"])
+    assert chosen(4)[0] != "tonight"
+    typed = {**FACTORS["user_factors"], "schema": "struct<user_id:bigint,vector:array<float>>"}
+    lake.write_json("user_factors/run_date=2026-01-03/_manifest.json", typed)
+    for kind in ("bigint", "string"):
+        schema = {"schema": f"struct<user_id:{kind},item_id:decimal(20,0)>"}
+        lake.write_json("interactions/run_date=2026-01-04/_manifest.json", schema)
+        assert (chosen(4)[0] == "tonight") == (kind == "string")
+    assert "has a user_id of type bigint, and tonight's log one of type string" in chosen(4)[1]
 
 
 def test_the_doctor_looks_for_the_version_and_its_factor_tables(lake: Lake, registry: Registry):

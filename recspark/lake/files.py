@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from recspark.errors import UserError
+from recspark.errors import UserError, failing
 from recspark.lake.folders import MANIFEST
 
 
@@ -25,6 +25,12 @@ class Files:
             self.root = unquote(urlparse(self.root).path)
         if "://" not in self.root:
             self.root = str(Path(self.root).absolute())
+        elif "?" in self.root:
+            raise UserError(
+                f"lake: {self.root} has a query, and paths are put behind it; leave it out, and give what it says to Spark by spark.conf and to "
+                "pyarrow by its environment, such as AWS_ENDPOINT_URL"
+            )
+        self.root = self.root.rstrip("/") or "/"
         try:
             self.fs, self.base = pafs.FileSystem.from_uri(self.root)
         except pa.ArrowInvalid as error:
@@ -33,9 +39,10 @@ class Files:
                 "or s3://…, which Spark reads with spark.hadoop.fs.s3.impl: org.apache.hadoop.fs.s3a.S3AFileSystem"
             ) from error
         except OSError as error:
-            raise UserError(
+            raise failing(
                 f"lake: {self.root} cannot be reached ({str(error).splitlines()[0]}); for hdfs://… pyarrow needs libjvm and libhdfs (JAVA_HOME, "
-                "HADOOP_HOME, and CLASSPATH from `hadoop classpath --glob`), for a bucket its credentials"
+                "HADOOP_HOME, and CLASSPATH from `hadoop classpath --glob`), for a bucket its credentials",
+                str(error),
             ) from error
 
     def path(self, relative: str) -> str:

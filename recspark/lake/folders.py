@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -11,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.fs as pafs
+
+from recspark.errors import RunFailed
 
 MANIFEST = "_manifest.json"
 RENAME_EXCHANGE = 2  # linux/fs.h
@@ -39,7 +42,8 @@ def folder_hash(folder: str | Path) -> str:
 
 
 def local_folder(path: str) -> Path:
-    """The folder itself if it is on this machine, else a copy of it, made once a machine for each content of its manifest."""
+    """The folder itself if it is on this machine, else a copy of it, made once a machine for each content of its manifest or, where it has
+    none, as a model of the user's own, for each state of its files (names, sizes, times)."""
     if "://" not in path:
         return Path(path)
     fs, base = pafs.FileSystem.from_uri(path)
@@ -47,20 +51,36 @@ def local_folder(path: str) -> Path:
     if fs.get_file_info(f"{base}/{MANIFEST}").type == pafs.FileType.File:  # of another run of the date another
         with fs.open_input_stream(f"{base}/{MANIFEST}") as stream:
             name.update(stream.read())
-    kept = Path(tempfile.gettempdir()) / "recspark" / name.hexdigest()[:16]
+    else:
+        for file in sorted(fs.get_file_info(pafs.FileSelector(base, recursive=True)), key=lambda file: file.path):
+            name.update(f"{file.path} {file.size} {file.mtime_ns}\n".encode())
+    kept = copies() / name.hexdigest()[:16]
     if kept.exists():
-        with suppress(OSError):  # another user's
+        with suppress(OSError):  # another process sweeps it
             os.utime(kept)
     else:
         sweep_copies(kept.parent)
         partial = kept.with_name(f"{kept.name}.{uuid.uuid4().hex}")
-        partial.mkdir(parents=True)
+        partial.mkdir()
         pafs.copy_files(base, str(partial), source_filesystem=fs)
         try:
             partial.rename(kept)
         except OSError:  # another process was first
             shutil.rmtree(partial)
     return kept
+
+
+def copies() -> Path:
+    """This user's folder of copies, which nobody else may write to; RunFailed if somebody else's is there by that name."""
+    folder = Path(tempfile.gettempdir()) / f"recspark-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise RunFailed(
+            f"{folder}, for copies of models and tables, is not this user's alone; remove it, or set TMPDIR to a folder of this user's"
+        )
+    return folder
 
 
 def sweep_copies(folder: Path) -> None:

@@ -99,7 +99,7 @@ class RunLock:
             finally:
                 own.unlink()
             return True
-        if self.read() is not None:
+        if self.read_again() is not None:
             return False
         self.files.write_file(self.place, json.dumps(self.holder))
         time.sleep(SETTLING_SECONDS)
@@ -146,14 +146,17 @@ class RunLock:
         """Take the file away, whoever's it is."""
         self.files.fs.delete_file(f"{self.files.base}/{self.place}")
 
-    def is_mine(self) -> bool:
-        """Looks again where nobody seems to hold it: a file system that renames by deleting first has such a moment at every beat."""
-        for patience in (*REPLACING, None):
-            now = self.read()
-            if now is not None or patience is None:
-                return now is not None and now["id"] == self.holder["id"]
+    def read_again(self) -> dict[str, Any] | None:
+        """As `read`, and looks again where nobody seems to hold it: a file system that renames by deleting first has such a moment at every beat."""
+        for patience in REPLACING:
+            if (now := self.read()) is not None:
+                return now
             time.sleep(patience)
-        return False
+        return self.read()
+
+    def is_mine(self) -> bool:
+        now = self.read_again()
+        return now is not None and now["id"] == self.holder["id"]
 
     def require_mine(self) -> None:
         """RunFailed if another run has held this one for dead and taken over."""

@@ -5,14 +5,18 @@ A part is one run date of a table, or one version of a model; its manifest names
 
 import datetime
 import re
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.fs as pafs
 
+from recspark.errors import UserError
 from recspark.lake.files import Files
 from recspark.lake.folders import MANIFEST
+from recspark.lake.lock import REPLACING, RunLock
 from recspark.lake.places import VERSIONS, Places
 from recspark.lake.promotions import history
 from recspark.lake.registry import PREFIX, Registry
@@ -128,13 +132,13 @@ class Vacuum:
     stays: tuple[tuple[Part, str], ...]
 
 
-def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
+def plan(files: Files, keeps: Callable[[datetime.date], bool], own: Collection[datetime.date] = ()) -> Vacuum:
     """All of the dates that `keeps` does not, but for: the newest lists that were published; what a kept table or model was made
     from; a version that is promoted or that a rollback would go back to; the factors that such versions fold in with, and the pre-trained
-    encoder whose tokens they read; and dates that a run is writing.
+    encoder whose tokens they read; and dates that a run is writing. own: dates whose lock is the caller's.
     """
     # Before the parts: what a run writes meanwhile is in neither.
-    written, around = locked_dates(files), folders_beside(files)
+    written, around = locked_dates(files) - set(own), folders_beside(files)
     found = parts(files)
     published = [part.place.date for part in found if part.place.name == PUBLISHED]
     newest = max(published, default=None)
@@ -170,8 +174,12 @@ def plan(files: Files, keeps: Callable[[datetime.date], bool]) -> Vacuum:
 
 
 def locked_dates(files: Files) -> set[datetime.date]:
-    """Run dates that a run holds."""
-    found = (LOCK.fullmatch(name) for name in files.names("_locks"))
+    """Run dates that a run holds. Where a lock's file is replaced by deleting it first, it is looked for twice."""
+    names = set(files.names("_locks"))
+    if not files.local:
+        time.sleep(REPLACING[-1])
+        names |= set(files.names("_locks"))
+    found = map(LOCK.fullmatch, names)
     return {datetime.date.fromisoformat(match[1]) for match in found if match}
 
 
@@ -188,8 +196,38 @@ def folders_beside(files: Files) -> list[tuple[str, datetime.date]]:
     return [(path, datetime.date.fromisoformat(match[1])) for path, match in dated if match]
 
 
-def remove(files: Places, planned: Vacuum) -> None:
-    """Carry it out. All goes from where it is read, a rename each, and only then is deleted: whoever had begun to list it may be done. On object
+def remove(files: Places, keeps: Callable[[datetime.date], bool]) -> Vacuum:
+    """Carry out what `plan` says, as it says it once no run can write the dates that go; returns what went, and what stayed.
+
+    Raises UserError if a run writes any date: it may read what would go.
+    """
+    planned = plan(files, keeps)
+    going = {part.place.date for part in planned.goes} | set(map(date_in, planned.beside))
+    with ExitStack() as stack:
+        for date in sorted(going):
+            stack.enter_context(RunLock(files, date).held())
+        if busy := locked_dates(files) - going:
+            raise UserError(
+                f"vacuum: a run is writing {', '.join(map(str, sorted(busy)))} and may read what would go; wait for it, or, if you know "
+                "that it has died, recspark unlock"
+            )
+        planned = plan(files, keeps, going)
+        held = Vacuum(
+            tuple(part for part in planned.goes if part.place.date in going),
+            tuple(path for path in planned.beside if date_in(path) in going),
+            planned.stays,
+        )
+        withdraw(files, held)
+    return held
+
+
+def date_in(path: str) -> datetime.date:
+    """Of a folder of a run date or a version."""
+    return datetime.date.fromisoformat(path.rpartition("=")[2][:10])
+
+
+def withdraw(files: Places, planned: Vacuum) -> None:
+    """All goes from where it is read, a rename each, and only then is deleted: whoever had begun to list it may be done. On object
     stores the manifests go first, without which nothing is a table or a version."""
     paths = [path for path in (*(part.place.path for part in planned.goes), *planned.beside) if files.exists(path)]
     for aside in [withdrawn(files, path) for path in paths]:

@@ -9,6 +9,7 @@
 
 import datetime
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,19 @@ from recspark.lake.folders import MANIFEST, folder_hash
 
 PREFIX = "version="
 HASH_DIGITS = 8
+NAME = re.compile(rf"\d{{4}}-\d\d-\d\d-[0-9a-f]{{{HASH_DIGITS}}}")
 
 
 def version_id(run_date: datetime.date, content_hash: str) -> str:
     """The name of a version among those of one model."""
     return f"{run_date}-{content_hash[:HASH_DIGITS]}"
+
+
+def require_name(version: str) -> str:
+    """The version; UserError if it is no name of one: it becomes part of a path."""
+    if NAME.fullmatch(version):
+        return version
+    raise UserError(f"{version!r} is no version of a model; one is such as 2026-11-24-1a2b3c4d")
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Registry:
     def version(self, version: str) -> Version:
         """Raises UserError, with the nearest there is, if it is not there."""
         place = self.place(version)
-        manifest = self.files.manifest_in(place)
+        manifest = self.files.manifest_in(place) if NAME.fullmatch(version) else {}
         if not manifest:
             near = difflib.get_close_matches(version, self.ids(), n=1, cutoff=0.0)
             hint = f"nearest to it is {near[0]}" if near else "it has none"
@@ -104,7 +113,7 @@ class Registry:
 
     def keep_card(self, version: str, text: str) -> str:
         """Put a version's model card beside it; returns the path."""
-        return self.files.write_file(f"models/{self.name}/cards/{version}.md", text)
+        return self.files.write_file(f"models/{self.name}/cards/{require_name(version)}.md", text)
 
     def _evaluations(self, version: str) -> str:
-        return f"models/{self.name}/evaluations/{version}"
+        return f"models/{self.name}/evaluations/{require_name(version)}"

@@ -25,7 +25,7 @@ from recspark.lake import Lake, local_folder
 from recspark.lake.registry import Version
 from recspark.models.factors import FactorSettings
 from recspark.models.retriever import load_head
-from recspark.stages.provenance import TOKENIZED_BY, require_same_tokens
+from recspark.stages.provenance import TOKENIZED_BY, require_one_preprocess, require_same_tokens
 from recspark.stages.text_vectors import text_vectors
 from recspark.stages.versions import (
     CHOICE,
@@ -81,6 +81,7 @@ class EmbedConfig(Settings):
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read interactions, items, users, the factor tables and the retriever; write text_vectors, item_vectors and user_vectors."""
     interactions, items = lake.read(spark, INTERACTIONS), lake.read(spark, ITEMS)
+    require_one_preprocess(lake, "embed")
     version = chosen_retriever(lake, settled(lake, config)[0])
     path, model_hash = lake.read_version(RETRIEVER, version)
     require_same_tokens(lake, "embed", version.manifest.get(TOKENIZED_BY, {}), f"the retriever {version.id}")

@@ -23,7 +23,13 @@ from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.factors import FactorSettings
 from recspark.stages.base_encoder import base_encoder
-from recspark.stages.provenance import FACTORIZATION, TOKENIZED_BY, require_same_tokens, tokenized_by
+from recspark.stages.provenance import (
+    FACTORIZATION,
+    TOKENIZED_BY,
+    require_one_preprocess,
+    require_same_tokens,
+    tokenized_by,
+)
 from recspark.stages.text_vectors import text_vectors
 from recspark.tables import BASE_TEXT_VECTORS, INTERACTIONS, ITEM_FACTORS, ITEMS, USER_FACTORS
 
@@ -53,6 +59,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     settings, encoder = config.factorize, base_encoder(lake, config.encoder)
     tokens = tokenized_by(encoder)
     items = lake.read(spark, ITEMS)
+    require_one_preprocess(lake, "factorize")
     require_same_tokens(lake, "factorize", tokens, "the configuration")
     scratch = lake.scratch("factorize")
     interactions = lake.read(spark, INTERACTIONS)

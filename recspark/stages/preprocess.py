@@ -6,6 +6,7 @@ the lake stays as it was.
 
 import datetime
 import logging
+import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from recspark.data.text import text_preparer
 from recspark.errors import UserError
 from recspark.lake import Lake, Traffic
 from recspark.stages.base_encoder import base_encoder
-from recspark.stages.provenance import TOKENIZED_BY, tokenized_by
+from recspark.stages.provenance import PREPROCESSED, TOKENIZED_BY, tokenized_by
 from recspark.tables import INTERACTIONS, ITEMS, REJECTS, USERS
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Judged:
 
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
-    """Read the raw tables; write interactions, items, users and rejects, or nothing at all.
+    """Read the raw tables; write interactions, items, users and rejects, once all of them are sound.
 
     Raises UserError for whatever the user has to mend.
     """
@@ -111,11 +112,11 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         require_splits(interactions, settings)
         rejects = [cleaning.rejected(frame, source) for source, frame in judged.by_source.items()]
 
-        lake.write(
-            cleaning.kept(judged.items), ITEMS, **{TOKENIZED_BY: tokenized_by(base_encoder(lake, config.encoder))}
-        )
-        lake.write(interactions, INTERACTIONS)
-        lake.write(user_table(interactions, judged.users), USERS)
+        run = {PREPROCESSED: uuid.uuid4().hex}
+        tokens = {TOKENIZED_BY: tokenized_by(base_encoder(lake, config.encoder))}
+        lake.write(cleaning.kept(judged.items), ITEMS, **tokens, **run)
+        lake.write(interactions, INTERACTIONS, **run)
+        lake.write(user_table(interactions, judged.users), USERS, **run)
         lake.write(reduce(DataFrame.unionByName, rejects), REJECTS)
 
 

@@ -11,9 +11,10 @@ from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.models.encoder import EncoderConfig
 from recspark.models.model_folder import content_hash
-from recspark.tables import ITEM_FACTORS, ITEMS, USER_FACTORS, Table
+from recspark.tables import INTERACTIONS, ITEM_FACTORS, ITEMS, USER_FACTORS, USERS, Table
 
 TOKENIZED_BY = "tokenized_by"  # in the manifests of items, text vectors and models
+PREPROCESSED = "preprocessed"  # in the manifests of interactions, items and users: which run of preprocess wrote them
 FACTORIZATION = "factorization"  # in the manifests of the factor tables and of the model `factors`
 
 
@@ -32,6 +33,16 @@ def require_same_tokens(lake: Lake, stage: str, wanted: dict[str, Any], whose: s
         raise UserError(
             f"{stage}: the items of run date {lake.run_date} were tokenized by another encoder, or to another length, than "
             f"{whose} says; run again from preprocess, or set the section encoder as it was"
+        )
+
+
+def require_one_preprocess(lake: Lake, stage: str) -> None:
+    """UserError if interactions, items and users were not written by one run of preprocess."""
+    there = [table for table in (INTERACTIONS, ITEMS, USERS) if lake.has(table)]
+    if len({run for table in there if (run := lake.manifest(table).get(PREPROCESSED))}) > 1:
+        raise UserError(
+            f"{stage}: interactions, items and users of run date {lake.run_date} are of different runs, one of them cut short; run again "
+            "from preprocess"
         )
 
 

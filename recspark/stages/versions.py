@@ -6,6 +6,7 @@ tables of its own run date, and is of no use once these have become others.
 
 import datetime
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -58,8 +59,8 @@ def settled(lake: Lake, config: "Deployment") -> tuple[str, str]:
     age = (lake.run_date - version.run_date).days
     if age >= days:
         return TONIGHT, f"version {version.id} is {age} days old, and embed.retrain.days is {days}"
-    if missing_factors(lake, version):
-        return TONIGHT, f"the factor tables of version {version.id} are gone or of another factorization"
+    for table, what in missing_factors(lake, version).items():
+        return TONIGHT, f"the table {table} that version {version.id} was trained with {what}"
     lost = quality_lost(registry.metrics(version.id), version.run_date, lake.run_date, config.evaluate.ks[0])
     most = settings.retrain.quality_lost
     if most is not None and lost is not None and lost > most:
@@ -111,14 +112,28 @@ def require_factors_of(lake: Lake, stage: str, version: Version) -> None:
 
 
 def missing_factors(lake: Lake, version: Version) -> dict[str, str]:
-    """Of the factor tables that a version was trained with, those that are not there as they were: name, and what is wrong."""
+    """Of the factor tables that a version was trained with, those that are not there as they were, or whose ids are of another type than those
+    of tonight's log: name, and what is wrong."""
     wrong = {}
-    for table in (USER_FACTORS, ITEM_FACTORS):
+    for table, name in ((USER_FACTORS, "user_id"), (ITEM_FACTORS, "item_id")):
         trained = version.manifest["inputs"].get(table.name, {}).get("fingerprint")
         found = lake.manifest(table, version.run_date)["fingerprint"] if lake.has(table, version.run_date) else None
         if found is None or found != trained:
             wrong[table.name] = "is no longer there" if found is None else "belongs to another factorization"
+        elif lake.has(INTERACTIONS):
+            then, now = (
+                type_in(manifest, name)
+                for manifest in (lake.manifest(table, version.run_date), lake.manifest(INTERACTIONS))
+            )
+            if then and now and then != now:
+                wrong[table.name] = f"has a {name} of type {then}, and tonight's log one of type {now}"
     return wrong
+
+
+def type_in(manifest: Mapping[str, Any], column: str) -> str:
+    """Of a column, in Spark's words, as a table's manifest has it; empty if it does not say."""
+    found = re.search(rf"\b{column}:(decimal\(\d+,\d+\)|\w+)", manifest.get("schema", ""))
+    return found[1] if found else ""
 
 
 def vectors_version(lake: Lake, stage: str) -> str | None:

@@ -12,7 +12,7 @@ from recspark.lake import Lake
 from recspark.models.encoder import EncoderConfig, load_encoder
 from recspark.stages import factorize, provenance, versions
 from recspark.stages.text_vectors import text_vectors
-from recspark.tables import BASE_TEXT_VECTORS, ITEM_FACTORS, ITEMS, USER_FACTORS
+from recspark.tables import BASE_TEXT_VECTORS, INTERACTIONS, ITEM_FACTORS, ITEMS, USER_FACTORS, USERS
 from tests.preprocess_world import World
 from tests.tiny_encoder import make_tiny_encoder
 from tests.vector_world import table_frame
@@ -87,6 +87,15 @@ def test_factor_tables_of_a_run_that_was_cut_short(spark: SparkSession, lake: La
     factorized("second", whole=False)
     with pytest.raises(UserError, match="are of different runs, one of them cut short; run again from factorize"):
         provenance.require_one_factorization(lake, "finetune")
+
+
+def test_a_log_and_items_of_two_runs_of_preprocess(spark: SparkSession, lake: Lake) -> None:
+    for table, run in ((ITEMS, "first"), (INTERACTIONS, "first"), (USERS, "first")):
+        lake.write(table_frame(spark, table, []), table, **{provenance.PREPROCESSED: run})
+    provenance.require_one_preprocess(lake, "factorize")
+    lake.write(table_frame(spark, ITEMS, []), ITEMS, **{provenance.PREPROCESSED: "second"})  # and then it was killed
+    with pytest.raises(UserError, match="are of different runs, one of them cut short; run again from preprocess"):
+        provenance.require_one_preprocess(lake, "factorize")
 
 
 def test_weights_that_break_off(tiny_encoder: Path, tmp_path: Path) -> None:
