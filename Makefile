@@ -34,7 +34,7 @@ airflow-demo: setup ## the nightly DAG by Airflow, two dates on the demo's data,
 test: setup $(CLASSES) ## all tests; make test ARGS="-k lake -x" hands arguments to pytest
 	$(WITH_JAVA) $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
 
-chaos: setup ## small nights with a fault each at a random moment, and run again; 20 take about an hour
+chaos: setup ## small nights with a fault each at a random moment, and run again; 20 take about an hour, or ARGS="--at-once 2" half of it
 	$(WITH_JAVA) $(BIN)/python -m tests.faults.chaos $(ARGS)
 
 package: setup ## dist/: the wheel, and an environment that runs where it is unpacked, for --archives; about 4 minutes, 1 GB

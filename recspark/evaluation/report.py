@@ -107,7 +107,6 @@ class ReportFacts:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     held_back: Sequence[str] = ()  # why the lists are not published; empty: they are
-    repeats: bool = False  # whether the lists may hold what their users had
 
 
 def render(facts: ReportFacts) -> str:

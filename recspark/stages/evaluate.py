@@ -1,7 +1,6 @@
 """evaluate: the full model beside the baselines and the text alone, on all, warm and cold items, with intervals and paired tests.
 
-Every model is user vectors and item vectors, ranked by the same exact top-K with the same seen filter, but where combine lets items come again: there
-`full` and `id_alone` may list them, and the others may not. `full` on all items
+Every model is user vectors and item vectors, ranked by the same exact top-K with the same seen filter: what combine lets come again, all may list. `full` on all items
 is judged on the candidates table itself, `reranked`, where there is a section rerank, on the table of that name.
 
 Who is judged: users with a test item that counts, and something before it to recommend from (train, valid or history). A

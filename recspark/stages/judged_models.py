@@ -36,21 +36,19 @@ FoldIn = Callable[[DataFrame], DataFrame]  # (item_id, vector, interactions, exp
 class Model:
     """A model's user vectors, its item vectors being the catalogue's column of its name; or what it makes of histories.
 
-    users: (user_id, vector). known: boolean columns of the items it can list. slices: what it is judged on. repeats: it lists what
-    users had, too.
+    users: (user_id, vector). known: boolean columns of the items it can list. slices: what it is judged on.
     """
 
     name: str
     users: DataFrame | FromHistory
     known: tuple[str, ...] = ()
     slices: tuple[str, ...] = tuple(SLICES)
-    repeats: bool = False
 
     def ranking(self, top_k: int, allowed: tuple[str, ...]) -> Ranking:
         """Of users with a column of the model's name or, where it goes by histories, `history`."""
         if isinstance(self.users, FromHistory):
             return Ranking("history", self.users, top_k, (*self.known, *allowed))
-        return Ranking(self.name, self.name, top_k, (*self.known, *allowed), self.repeats)
+        return Ranking(self.name, self.name, top_k, (*self.known, *allowed))
 
 
 def allowed_only(models: list[Model], denied: DataFrame | None) -> list[Model]:
@@ -139,8 +137,7 @@ def truth_and_seen(
     listed: ListVectors,
     denied: DataFrame | None = None,
 ) -> tuple[DataFrame, DataFrame]:
-    """What counts as relevant, (user_id, hash, history, taste, position), each once; and what those users had before, (user_id, position,
-    again), `again` where the lists may hold it all the same.
+    """What counts as relevant, (user_id, hash, history, taste, position), each once; and what no list of theirs may hold, (user_id, position).
 
     Judged is who had something that says anything of him, which an event of weight 0 does not. Where the lists may hold anything that a user had, all that he had counts as relevant, too. denied: (item_id) of what no list may hold, and
     so does not count. history: how many events the user is folded in
@@ -150,12 +147,7 @@ def truth_and_seen(
     test = test if denied is None else test.join(denied, "item_id", "left_anti")
     before = interactions.join(test, "user_id", "left_semi")
     positions = catalogue.positions(interactions.sparkSession)
-    never = listed.seen(before).distinct().withColumn("again", F.lit(False))
-    had_before = before.where(F.col("split").isin(*SEEN_SPLITS)).select("user_id", "item_id").distinct()
-    marked = had_before.join(never, ["user_id", "item_id"], "left").join(positions, "item_id")
-    seen = keep(
-        marked.select("user_id", "position", F.coalesce("again", F.lit(True)).alias("again")), f"{scratch}/seen"
-    )
+    seen = keep(listed.seen(before).join(positions, "item_id").select("user_id", "position"), f"{scratch}/seen")
     had = (
         before.where(F.col("split").isin(*solves.FOLDED) & (F.col("weight") > 0))
         .groupBy("user_id", "item_id")
@@ -196,13 +188,13 @@ class Folded:
         """What the catalogue has of it."""
         return self.items if self.listed is None else self.listed
 
-    def model(self, name: str, fold_in: FoldIn, scratch: str, repeats: bool) -> Model:
+    def model(self, name: str, fold_in: FoldIn, scratch: str) -> Model:
         """What reads no text can list only what somebody has met."""
         folded = fold_in(self.items)
         users = keep(self.users(folded) if self.users else folded, f"{scratch}/{name}-users")
         if name not in WITHOUT_TEXT:
             return Model(name, users)
-        return Model(name, users, ("warm",), ("all", "warm"), repeats and name == ID_ALONE)
+        return Model(name, users, ("warm",), ("all", "warm"))
 
 
 def tonights_items(

@@ -139,11 +139,11 @@ def line_up(night: Night) -> LineUp:
         *(Model(kind, vectors.users, (f"knows_{kind}",), slices[kind]) for kind, vectors in learned.items()),
         *([Model(RECENT, everyone(judged))] if RECENT in beside else []),
         *by_history,
-        *(folded.model(name, fold_in, scratch, listed.repeats) for name, folded in trained.items()),
+        *(folded.model(name, fold_in, scratch) for name, folded in trained.items()),
         Model("text_after", keep(fold_in(priors(night.items)), f"{scratch}/after")),
         *([Model("factors", night.users)] if config.combine else []),
         *([Model("sequence", sequence.users)] if sequence else []),
-        Model("full", listed.users, repeats=listed.repeats),
+        Model("full", listed.users),
     ]
     histories = histories_of(before, catalogue, config.seed) if by_history else None
     texts = {name: folded.items for name, folded in trained.items() if name not in WITHOUT_TEXT}

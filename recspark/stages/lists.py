@@ -52,14 +52,12 @@ class Ranking:
     """The `top_k` items of largest product of two vector columns, the users' and the catalogue's, where all of `allowed` hold.
 
     With FromHistory, the users' column is one of histories: positions, the newest first.
-    repeats: what the user has seen may be listed, where `again` of seen holds.
     """
 
     users: str
     items: str | FromHistory
     top_k: int
     allowed: tuple[str, ...] = ()
-    repeats: bool = False
 
 
 def recommend(
@@ -112,8 +110,7 @@ def recommend_trials(
 ) -> DataFrame:
     """(trial, user_id, rank, position) of many rankings of the same users at once, each with its number.
 
-    seen: (user_id, position, again), `again` where a ranking with repeats may list the item all the same.
-    A user whose vector or history is null gets no list.
+    seen: (user_id, position) of what no list may hold. A user whose vector or history is null gets no list.
     """
 
     def list_block(users: pa.Table, seen: pa.Table) -> pa.Table:
@@ -192,7 +189,7 @@ def rank(
     return ids, exact_top_k(
         vectors,
         items,
-        seen_rows(ids, seen.filter(pc.invert(seen["again"])) if ranking.repeats else seen),
+        seen_rows(ids, seen),
         ranking.top_k,
         allowed_positions(catalogue, ranking.allowed),
         settings.memory_mib * 2**20,

@@ -64,7 +64,7 @@ def judge_new_users(night: Night, known: LineUp, scratch: str) -> tuple[list[tup
     logger.info("%s", readable(repeated // len(counts), config))
     models = models_of(night, known, after_each(placed, counts), judged, scratch)
     trials = tuple(Trial(model.name, "all") for model in models)
-    seen = each_count(positions_of(had, known.catalogue), counts).withColumn("again", F.lit(False)).drop("history")
+    seen = each_count(positions_of(had, known.catalogue), counts).drop("history")
     blocks, longest = blocks_for(repeated, settings), settings.ks[-1]
     lists = ranked_lists(models, trials, {}, judged, None, seen, known.catalogue, blocks, longest, settings)
     evaluation = Evaluation(

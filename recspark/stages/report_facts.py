@@ -17,10 +17,8 @@ from recspark import __version__
 from recspark.data.solves import FOLDED
 from recspark.evaluation.report import Entry, Example, Histogram, Lists, ReportFacts, StageRecord
 from recspark.lake import Lake
-from recspark.stages.list_vectors import CHOICE
 from recspark.stages.versions import borrowed_version
 from recspark.tables import (
-    COMBINED_USER_VECTORS,
     COMPARISONS,
     INTERACTIONS,
     ITEM_VECTORS,
@@ -75,7 +73,6 @@ def collect_facts(
         rejects=reject_counts(if_there(spark, lake, REJECTS)),
         settings=lake.facts.get("settings", {}),
         versions=versions(spark),
-        repeats=bool(config.combine) and lake.manifest(COMBINED_USER_VECTORS)[CHOICE]["again"] != "nothing",
     )
 
 

@@ -163,11 +163,14 @@ def stage_of(log: Path) -> str:
 
 
 def last_word(log: Path) -> str:
-    """The error that the run ended with, in one line, without this machine's folder."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    ours = [line for line in lines if " error: " in line or line.startswith("recspark: ")]
-    told = [line for line in lines if any(sign in line for sign in ("failed", "Error", "ended"))]
-    return (ours or told or lines[-1:] or ["nothing was said"])[0].replace(f"{log.parent}/", "")[:200].replace("|", "/")
+    """The error that the run ended with and, where it has one, the line that says more, without this machine's folder."""
+    lines = [line.rstrip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    ours = [n for n, line in enumerate(lines) if " error: " in line or line.startswith("recspark: ")]
+    told = [n for n, line in enumerate(lines) if any(sign in line for sign in ("failed", "Error", "ended"))]
+    first = (ours or told or [len(lines) - 1])[0]
+    said = lines[max(first, 0) :][:2] or ["nothing was said"]
+    more = said[1:] if said[-1].startswith("  ") else []
+    return ": ".join(line.strip() for line in (said[0], *more)).replace(f"{log.parent}/", "")[:300].replace("|", "/")
 
 
 def commit() -> str:

@@ -33,14 +33,6 @@ def test_users_without_a_vector_get_no_list_and_a_trial_ranks_what_it_allows(spa
     assert positions(rows) == {(0, 1): [3, 2], (7, 1): [1, 2], (7, 2): [2, 1]}
 
 
-def test_a_trial_with_repeats_lists_what_may_come_again(spark, catalogue):
-    users = spark.createDataFrame([(1, [1.0], None)], USERS)
-    seen = spark.createDataFrame([(1, 4, False), (1, 3, True)], "user_id bigint, position int, again boolean")
-    trials = {0: Ranking("up", "vector", 2), 1: Ranking("up", "vector", 2, repeats=True)}
-    rows = recommend_trials(users, seen, catalogue, trials, 1, ListSettings(), threads=1).collect()
-    assert positions(rows) == {(0, 1): [2, 1], (1, 1): [3, 2]}
-
-
 def test_seen_ids_of_a_narrower_type_are_known_and_a_block_lists_users_in_order(spark, catalogue):
     users = spark.createDataFrame([(u, [1.0], None) for u in range(30, 0, -1)], USERS)
     seen = spark.createDataFrame([(u, 4) for u in range(1, 31)], "user_id int, position int")
