@@ -1,5 +1,7 @@
 """What can end a run, apart from bugs: each is told in full, without a stack trace, and decides the exit code."""
 
+import re
+
 
 class UserError(Exception):
     """The user's to mend: what is wrong, where, what was found and what would do. Exit code 2."""
@@ -10,26 +12,9 @@ class RunFailed(Exception):
 
 
 # What Spark, Hadoop and pyarrow say of a network or a service that may answer a little later.
-TRANSIENT = (
-    *(
-        "SocketTimeout",
-        "ConnectException",
-        "ConnectTimeout",
-        "NoRouteToHost",
-        "UnknownHost",
-        "StandbyException",
-        "RetriableException",
-    ),
-    *(
-        "SafeModeException",
-        "SlowDown",
-        "Service Unavailable",
-        "ServiceUnavailable",
-        "503",
-        "Connection reset",
-        "Connection refused",
-    ),
-    *("imed out", "Temporary failure in name resolution", "Could not resolve host"),
+TRANSIENT = re.compile(
+    "SocketTimeout|ConnectTimeout|ConnectException|NoRouteToHost|UnknownHost|StandbyException|RetriableException|SafeModeException|SlowDown|"
+    "Service ?Unavailable|[Ss]tatus [Cc]ode: 503|Connection re(set|fused)|[Tt]imed out|Temporary failure in name resolution|Could not resolve host"
 )
 
 
@@ -38,7 +23,7 @@ def failing(told: str, said: str) -> Exception:
 
     RunFailed, which a scheduler tries again, where a network or a service did not answer; else UserError.
     """
-    return (RunFailed if any(sign in said for sign in TRANSIENT) else UserError)(told)
+    return (RunFailed if TRANSIENT.search(said) else UserError)(told)
 
 
 class HeldBack(RunFailed):

@@ -112,11 +112,11 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
         require_splits(interactions, settings)
         rejects = [cleaning.rejected(frame, source) for source, frame in judged.by_source.items()]
 
-        run = {PREPROCESSED: uuid.uuid4().hex}
+        about = {PREPROCESSED: uuid.uuid4().hex}
         tokens = {TOKENIZED_BY: tokenized_by(base_encoder(lake, config.encoder))}
-        lake.write(cleaning.kept(judged.items), ITEMS, **tokens, **run)
-        lake.write(interactions, INTERACTIONS, **run)
-        lake.write(user_table(interactions, judged.users), USERS, **run)
+        lake.write(cleaning.kept(judged.items), ITEMS, **tokens, **about)
+        lake.write(interactions, INTERACTIONS, **about)
+        lake.write(user_table(interactions, judged.users), USERS, **about)
         lake.write(reduce(DataFrame.unionByName, rejects), REJECTS)
 
 

@@ -8,7 +8,7 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from recspark.data.sources import RawTable, Source, file_errors, open_files, open_raw, root_cause, source_views
-from recspark.errors import UserError
+from recspark.errors import RunFailed, UserError, failing
 from tests.data.conftest import Write
 
 
@@ -82,3 +82,18 @@ def test_inferring_csv_types_is_refused() -> None:
 def test_csv_reads_doubled_quotes(spark: SparkSession, write: Write) -> None:
     frame = open_files(spark, "here", write("a.csv", 'id,title\n1,"""Great"", she said"\n'), "csv", {})
     assert frame.collect() == [("1", '"Great", she said')]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("java.net.SocketTimeoutException: Read timed out", RunFailed),
+        ("com.amazonaws.AmazonS3Exception: Please reduce your request rate (Status Code: 503; SlowDown)", RunFailed),
+        (
+            "java.io.IOException: part-00503 is no CSV\n\tat org.apache.spark.SparkPlan.execute(SparkPlan.scala:503)",
+            UserError,
+        ),
+    ],
+)
+def test_a_service_that_does_not_answer_is_told_from_a_file_that_is_wrong(said: str, kind: type) -> None:
+    assert type(failing("raw: cannot be read", said)) is kind

@@ -53,9 +53,8 @@ class Watcher(threading.Thread):
         self.spark, self.settings, self.status_folder, self.watch = spark, settings, status_folder, watch
         self.began, self.failed_at, self.why, self.over = time.time(), 0.0, "", threading.Event()
         self.heard: dict[int, Status] = {}
-        self.signs: dict[
-            tuple[int, str], tuple[float, float]
-        ] = {}  # of a rank: what it said last, and when that was first read here
+        # Of a rank and a sign of life: what it said last, and when that was first read here.
+        self.signs: dict[tuple[int, str], tuple[float, float]] = {}
         self.cut: Exception | None = None  # raised by `watch`: who watches has seen enough
 
     def run(self) -> None:
