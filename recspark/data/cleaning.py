@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recspark.data.raw import RawInteractions, at, column_names
-from recspark.data.values import is_blank, microseconds, number, whole_number
+from recspark.data.raw import RawInteractions, column_names
+from recspark.data.values import at, is_blank, microseconds, number, whole_number
 from recspark.errors import UserError
 
 WHERE = "preprocess.interactions: column"

@@ -22,6 +22,11 @@ NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:nan|inf|in
 DATE = r"^\s*[+-]?\d{4,6}-\d"
 
 
+def at(name: str) -> Column:
+    """A column by its exact name, whatever stands in it."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
 def is_blank(column: Column, data_type: T.DataType) -> Column:
     """Null, or a string of nothing but white space."""
     if isinstance(data_type, T.StringType):

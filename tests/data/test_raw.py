@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
-from recspark.data.raw import Arrived, InteractionColumns, RawInteractions, RawItems, read_interactions, read_items
+from recspark.data.arrivals import Arrived
+from recspark.data.raw import InteractionColumns, RawInteractions, RawItems, read_interactions, read_items
 from recspark.errors import UserError
 from tests.data.conftest import Write
 
