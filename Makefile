@@ -40,7 +40,7 @@ chaos: setup ## small nights with a fault each at a random moment, and run again
 package: setup ## dist/: the wheel, and an environment that runs where it is unpacked, for --archives; about 4 minutes, 1 GB
 	@$(BIN)/python tools/package.py
 
-cluster-demo: package ## a Spark cluster on this machine, and the demo's night on it from the packed environment, twice; 15 to 30 minutes
+cluster-demo: package ## a Spark cluster on this machine, and the demo's night on it, shortened, from the packed environment, twice; 15 to 30 minutes
 	$(WITH_JAVA) $(BIN)/python tools/cluster_demo.py
 
 week: setup ## seven nights on a log that arrives by the day, one of them killed, beside a lake without them; about 10 minutes
@@ -61,7 +61,7 @@ bench-ann: setup ## lists by the index: the exact ones, FAISS's inverted file
 bench-encode: setup ## texts to vectors: sentence-transformers, Spark's predict_batch_udf; RECSPARK_DATASETS names the data sets
 	$(WITH_JAVA) $(BIN)/python benchmarks/encode.py $(ARGS)
 
-bench-factorize: setup ## implicit factors: Spark's ALS, implicit
+bench-factorize: setup ## implicit factors: Spark's ALS, implicit; RECSPARK_DATASETS as above
 	$(WITH_JAVA) $(BIN)/python benchmarks/factorize.py $(ARGS)
 
 bench-train: setup peers ## examples a second: the plain way, sentence-transformers' trainer; what two ranks gain; RECSPARK_DATASETS as above
@@ -100,7 +100,7 @@ lock: ## resolve requirements.in anew into requirements.lock
 clean: ## remove what set-up and tools made in this folder; the lake and the machine's Horovod cache stay
 	rm -rf .venv .venv-peers .venv-airflow .airflow-demo .cluster-demo .data build dist recspark.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf spark-warehouse metastore_db derby.log
-	find recspark jobs tests tools -name __pycache__ -prune -exec rm -rf {} +
+	find recspark jobs tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # What only peers of the benchmarks want.
 peers: $(PACKAGES)

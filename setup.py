@@ -51,22 +51,6 @@ setup(
         "petastorm": ["petastorm>=0.12.1,<0.13", "pyarrow>=11,<15", "numpy>=1.26,<2"],
         "search": ["bm25s>=0.2"],  # search.bm25_weight
         "tune": ["optuna>=4"],
-        "dev": [
-            "pytest",
-            "pytest-timeout",
-            "psutil",
-            "hypothesis",
-            "ruff",
-            "mypy",
-            "types-PyYAML",
-            "import-linter",
-            "duckdb",
-            "ranx",
-            "ir-measures",
-            "faiss-cpu",
-            "sentence-transformers>=5",
-            "implicit",
-        ],
     },
     entry_points={"console_scripts": ["recspark = recspark.cli:main"]},
     classifiers=[

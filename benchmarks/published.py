@@ -93,7 +93,7 @@ PROTOCOLS = {
         (("ndcg", 10), ("recall", 10)),
     ),
     "ml-latest-small": Protocol(
-        "MovieLens latest-small with Wikipedia text, the last fifth of the time",
+        "MovieLens latest-small with Wikipedia text, the newest fifth of the events",
         "conf/quality/ml-latest-small.yaml",
         "Nothing is published for it; the baselines of the same run stand beside. Of users who came after the cut the first ten "
         "events are the history that they are folded in from. Spark's ALS does not know them and lists nothing. "

@@ -39,8 +39,8 @@ SLICES = {protocol.slice for protocol in PROTOCOLS.values()}
 COLUMNS = {column for protocol in PROTOCOLS.values() for column in protocol.columns}
 INTRODUCTION = """# How good the lists are
 
-Written by `make quality` (`benchmarks/quality.py`); the same figures stand in [quality.json](quality.json). `RECSPARK_DATASETS` names the folder
-with the data sets that no package brings (amazon-office, ml-latest-small, wikipedia-movies); MovieLens-100K comes from its package,
+Written by `make quality` (`benchmarks/quality.py`); the tables' figures stand in [quality.json](quality.json), too; differences and choices in
+`benchmarks/results/quality.json`. `RECSPARK_DATASETS` names the folder with the [data sets](data.md#the-data-sets-that-figures-are-of) that no package brings; MovieLens-100K comes from its package,
 and its splits are made by `benchmarks/splits.py`. Ours are means over seeds, with the standard deviation where there are several. The seed
 moves the start of every solve and every draw; the split is always the same. Settings are defaults, chosen by the stages on
 what is held out of train, or written in the configuration: the factorization and adaptation of movielens-c, chosen inside train; size, temperature, rate and epochs of

@@ -84,6 +84,15 @@ def test_what_may_train_is_given_longer_and_a_pool(tmp_path: Path):
     by_stage = {step.stage: step for step in night.steps(tmp_path / "night.yaml")}
     assert {stage for stage, step in by_stage.items() if step.ranks} == {"finetune", "sequence"}
     assert by_stage["finetune"].longest > by_stage["embed"].longest
+    (tmp_path / "night.yaml").write_text("preprocess: {}\nsequence: {}\ncombine: {}\nevaluate: {id_alone: true}\n")
+    assert {step.stage for step in night.steps(tmp_path / "night.yaml") if step.ranks} == {
+        "finetune",
+        "sequence",
+        "evaluate",
+    }
+    assert not any(
+        step.ranks for step in night.steps(tmp_path / "night.yaml", ["sequence=null"]) if step.stage == "evaluate"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "stages: {}\n"])

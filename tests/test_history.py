@@ -188,7 +188,7 @@ def test_while_a_run_writes_nothing_is_removed(lake: Lake, config: str):
     before = left(lake)
     with (
         RunLock(lake, THIRD).held(),
-        pytest.raises(UserError, match="a run is writing 2026-01-03 and may read what would go"),
+        pytest.raises(RunFailed, match="a run is writing 2026-01-03 and may read what would go"),
     ):
         history.vacuum(config, [], 1, None, True, THIRD)
     assert left(lake) == before

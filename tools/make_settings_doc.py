@@ -64,10 +64,10 @@ class Page:
                 continue
             origin = typing.get_origin(field.annotation)
             several = "[]" if origin is tuple else ".NAME" if origin is dict else ""
-            if (told := self.places.get(inner[0], place)) != place:
+            if (told := self.places.get(inner[0])) not in (None, f"{place}{several}"):
                 rows.append(row(place, field, f"as `{told}`", "as there"))
                 continue
-            self.places |= dict.fromkeys(inner, place)
+            self.places |= dict.fromkeys(inner, f"{place}{several}")
             if all(map(tags_of, inner)):
                 rows.append(row(place, field, "kind: " + ", ".join(f"`{kind}`" for c in inner for kind in tags_of(c))))
                 kinds.append((f"{place}{several}", inner))
@@ -132,8 +132,9 @@ def shown(value: Any) -> str:
 
 
 def summary(model: type[BaseModel]) -> str:
-    """The first paragraph of what the class says of itself."""
-    return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
+    """The first paragraph of what the class says of itself, and the formula that it leads to."""
+    first, *more = (model.__doc__ or "").strip().split("\n\n")
+    return " ".join(" ".join([first, *(more[:1] if first.endswith(":") else [])]).split())
 
 
 def sentence(text: str) -> str:

@@ -58,10 +58,19 @@ def steps(config: str | Path, overrides: Sequence[str] = (), hours: float = 3, h
     for override in overrides:
         put(settings, override)
     return [
-        Step(stage, stage in RANKS, timedelta(hours=hours_of_ranks if stage in RANKS else hours))
+        Step(stage, ranks, timedelta(hours=hours_of_ranks if ranks else hours))
         for stage in NIGHT
         if is_run(stage, settings)
+        for ranks in [may_train(stage, settings)]
     ]
+
+
+def may_train(stage: str, settings: Mapping[str, Any]) -> bool:
+    """Whether it may start ranks; evaluate does where a sequence model without texts is to be judged."""
+    if stage == "evaluate":
+        alone = (settings.get(stage) or {}).get("id_alone")
+        return bool(alone) and settings.get("combine") is not None and settings.get("sequence") is not None
+    return stage in RANKS
 
 
 def is_run(stage: str, settings: Mapping[str, Any]) -> bool:

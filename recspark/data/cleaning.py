@@ -16,16 +16,6 @@ from recspark.data.values import at, is_blank, microseconds, number, whole_numbe
 from recspark.errors import UserError
 
 WHERE = "preprocess.interactions: column"
-EVENT_COLUMNS = (
-    "user_id",
-    "item_id",
-    "order_key",
-    "event_time",
-    "rating",
-    "weight",
-    "event_type",
-    "raw_split",
-)
 EXAMPLES = 3
 
 
@@ -40,7 +30,7 @@ def latest_moment(run_date: datetime.date, today: datetime.date) -> datetime.dat
 def judge_interactions(
     raw: DataFrame, known_items: DataFrame, table: RawInteractions, latest: datetime.datetime, seed: int
 ) -> DataFrame:
-    """`raw.read_interactions` -> EVENT_COLUMNS, reason, row.
+    """`raw.read_interactions` -> user_id, item_id, order_key, event_time, rating, weight, event_type, raw_split, reason, row.
 
     `known_items` (item_id) are the items that were kept. Without a timestamp or an order, order_key is a hash of the ids.
     """

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from recspark.errors import UserError
+from recspark.errors import RunFailed
 from recspark.lake.files import Files
 from recspark.lake.folders import MANIFEST
 from recspark.lake.lock import REPLACING, RunLock
@@ -199,7 +199,7 @@ def folders_beside(files: Files) -> list[tuple[str, datetime.date]]:
 def remove(files: Places, keeps: Callable[[datetime.date], bool]) -> Vacuum:
     """Carry out what `plan` says, as it says it once no run can write the dates that go; returns what went, and what stayed.
 
-    Raises UserError if a run writes any date: it may read what would go.
+    Raises RunFailed if a run writes any date: it may read what would go.
     """
     planned = plan(files, keeps)
     going = {part.place.date for part in planned.goes} | set(map(date_in, planned.beside))
@@ -207,7 +207,7 @@ def remove(files: Places, keeps: Callable[[datetime.date], bool]) -> Vacuum:
         for date in sorted(going):
             stack.enter_context(RunLock(files, date).held())
         if busy := locked_dates(files) - going:
-            raise UserError(
+            raise RunFailed(
                 f"vacuum: a run is writing {', '.join(map(str, sorted(busy)))} and may read what would go; wait for it, or, if you know "
                 "that it has died, recspark unlock"
             )

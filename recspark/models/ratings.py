@@ -51,10 +51,6 @@ class Scale:
     def width(self) -> float:
         return self.high - self.low
 
-    def to_unit(self, mean: float) -> float:
-        """A rating as a share of the scale; 0 if the scale is a single number."""
-        return (mean - self.low) / self.width if self.width else 0.0
-
 
 def respond(link: Link, x: Wide) -> tuple[Wide, Wide]:
     """f(x), a share of the scale, and f'(x). The sigmoid is 1 / (1 + exp(-4 x))."""

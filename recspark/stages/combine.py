@@ -117,7 +117,8 @@ def require_memory(items: int, settings: CombineConfig) -> None:
     if needed > settings.memory_gib:
         raise UserError(
             f"combine: EASE over {items:,} items needs {needed:.1f} GiB on the driver, and combine.memory_gib is "
-            f"{settings.memory_gib:g}; raise it (and spark.driver_memory beside it), or leave out the section combine"
+            f"{settings.memory_gib:g}; raise it where the driver's machine has the memory (outside the JVM's heap: in cluster mode "
+            "spark.driver.memoryOverhead), or leave out the section combine"
         )
 
 

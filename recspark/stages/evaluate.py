@@ -93,7 +93,8 @@ class EvaluateConfig(ListSettings):
     )
     id_alone: bool = Field(
         False,
-        description="whether the full model is judged without any text, too; it takes a second factorization a night",
+        description="whether the full model is judged without any text, too; it takes a second factorization a night, "
+        "and where there are sections combine and sequence a second choice and a second training by ranks",
     )
 
     @field_validator("ks", "new_users")

@@ -9,7 +9,6 @@ import os
 import socket
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -38,7 +37,6 @@ class Status:
     examples_per_second: float | None = None
     held_out: Sequence[float | None] = ()
     why: str = ""
-    trace: str = ""
     beat: float = 0.0
     moved: float = 0.0
     pid: int = field(default_factory=os.getpid)
@@ -73,7 +71,7 @@ class Reporter:
             self.try_to_write()
 
     def failed(self, error: BaseException) -> None:
-        self.update(state="failed", why=f"{type(error).__name__}: {error}".strip(), trace=traceback.format_exc())
+        self.update(state="failed", why=f"{type(error).__name__}: {error}".strip())
 
     def beat(self) -> None:
         while not self.ended.wait(HEARTBEAT):

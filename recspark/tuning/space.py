@@ -47,9 +47,9 @@ class IntRange(Ends):
     """Whole numbers from low to high, both in it, `step` apart."""
 
     kind: Literal["int"] = "int"
-    low: int
-    high: int
-    step: int = Field(1, ge=1)
+    low: int = Field(description="the least, in the range")
+    high: int = Field(description="the greatest, in the range")
+    step: int = Field(1, ge=1, description="between two neighbours")
     log: bool = Field(False, description="drawn evenly by the logarithm")
 
     @model_validator(mode="after")
@@ -74,8 +74,8 @@ class FloatRange(Ends):
     """Numbers from low to high."""
 
     kind: Literal["float"] = "float"
-    low: float
-    high: float
+    low: float = Field(description="the least, in the range")
+    high: float = Field(description="the greatest, in the range")
     log: bool = Field(False, description="drawn evenly by the logarithm")
 
     def ends(self) -> tuple[Scalar, ...]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recspark.config import Settings
 
 Scope = Literal["step", "drawn", "catalogue"]
+SIMILARITY = "sim, of user and item: of unit vectors (cosine), or of vectors as they are (dot)"
 EXPONENT_LIMIT = math.log(1000.0)  # a learned temperature stays within 1/1000 and 1000
 
 
@@ -57,7 +58,7 @@ class Scored(Settings):
     cosine: vectors have unit length, those of the history before they are summed, too. dot: they are as they are.
     """
 
-    similarity: Literal["cosine", "dot"] = Field("cosine", description="sim")
+    similarity: Literal["cosine", "dot"] = Field("cosine", description=SIMILARITY)
     temperature: float = Field(0.07, gt=0.001, lt=1000, description="τ, or where it starts if it is learned")
     learn_temperature: bool = Field(False, description="one number, learned at the head's rate")
 
@@ -141,7 +142,7 @@ class Bpr(Scored):
     """Mean over the drawn items n of −log σ(s(u, z_t) − s(u, z_n)) (Rendle et al. 2009)."""
 
     kind: Literal["bpr"] = "bpr"
-    similarity: Literal["cosine", "dot"] = "dot"
+    similarity: Literal["cosine", "dot"] = Field("dot", description=SIMILARITY)
     temperature: float = Field(1.0, gt=0.001, lt=1000, description="τ, or where it starts if it is learned")
     random_negatives: int = Field(1, ge=1, description="items an example draws; all examples of the step share them")
 
