@@ -17,6 +17,7 @@ from recspark.errors import UserError
 
 WHERE = "preprocess.interactions: column"
 EXAMPLES = 3
+MOST_WEIGHT = 1e12  # of one event; sums of so many as a log can have are still exact (`data.sums`)
 
 
 def latest_moment(run_date: datetime.date, today: datetime.date) -> datetime.datetime:
@@ -44,6 +45,7 @@ def judge_interactions(
         *number_faults(raw, "rating"),
         *number_faults(raw, "weight"),
         ("negative_weight", F.col("typed_weight") < 0),
+        ("huge_weight", F.col("typed_weight") > MOST_WEIGHT),
         ("unknown_item", F.col("known").isNull()),
     )
     no_time = F.lit(None).cast("timestamp")

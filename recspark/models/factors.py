@@ -18,6 +18,9 @@ from recspark.config import Settings
 Floats = NDArray[np.float32]
 SOLVE_ROWS = 512  # rows whose k x k systems are held at once: 64 MiB in float64 at k = 128
 
+ROUNDED = 2.0**16  # sums of weights up to which float32 is enough: its rounding, 2^-24 of the sum, is far below any λ
+MOMENT_ROWS = 16384  # vectors that are made float64 at a time
+
 
 class FactorSettings(Settings):
     """What a solve needs beside the data."""
@@ -82,9 +85,7 @@ def solve_rows(
         right = np.zeros((len(chunk), k))
         for position, row in enumerate(chunk):
             vectors, weights = rows.vectors(row)
-            weighted = vectors * weights[:, None]
-            left[position] = weighted.T @ vectors
-            right[position] = weighted.sum(0)
+            left[position], right[position] = moments(vectors, weights)
         lam = penalty[chunk.start : chunk.stop]
         left += unobserved_weight * rows.exposure[chunk.start : chunk.stop, None, None] * gram
         left[:, np.arange(k), np.arange(k)] += lam[:, None]
@@ -92,6 +93,22 @@ def solve_rows(
             right += lam[:, None] * prior[chunk.start : chunk.stop]
         out[chunk.start : chunk.stop] = cholesky_solve(left, right)
     return out
+
+
+def moments(vectors: Floats, weights: Floats) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """(k, k) Σ w v vᵀ and (k,) Σ w v. In float64, some vectors at a time, where the rounding of float32 could exceed λ."""
+    total = weights.sum(dtype=np.float64)
+    if total <= ROUNDED:
+        weighted = vectors * weights[:, None]
+        return weighted.T @ vectors, weighted.sum(0)
+    k = vectors.shape[1]
+    square, linear = np.zeros((k, k)), np.zeros(k)
+    for start in range(0, len(vectors), MOMENT_ROWS):
+        wide = vectors[start : start + MOMENT_ROWS].astype(np.float64)
+        weighted = wide * weights[start : start + MOMENT_ROWS, None]
+        square += weighted.T @ wide
+        linear += weighted.sum(0)
+    return square, linear
 
 
 def cholesky_solve(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:

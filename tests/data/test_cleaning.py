@@ -54,6 +54,7 @@ def test_every_fault_has_its_reason(spark: SparkSession) -> None:
         ("unparsable_weight", {"weight": "heavy"}),
         ("not_finite_weight", {"weight": "inf"}),
         ("negative_weight", {"weight": "-1"}),
+        ("huge_weight", {"weight": "1e13"}),
         ("unknown_item", {"item_id": "j"}),
     ]
     rows = [{**GOOD, **fault} for _, fault in faults]

@@ -48,6 +48,20 @@ def test_a_row_with_half_the_exposure_has_half_the_unobserved_weight():
     )
 
 
+@pytest.mark.parametrize("weight", [1.0, 1e6, 1e9])  # milliseconds played, say
+def test_large_weights_are_solved_as_exactly_as_small_ones(weight: float):
+    """Vectors of so many dimensions as rows, so that only λ holds what the data leave open."""
+    source = random((60, 16)).astype(np.float32)
+    source[:, 8:] = source[:, :8] * 2  # half of the directions are nobody's
+    rows = make_rows([list(range(50)), [3]], source, [weight] * 51)
+    gram, lam = source.T.astype(float) @ source, np.array([0.7, 0.7])
+    solved = solve_rows(rows, gram, lam, None, 0.0)
+    for row in range(2):
+        vectors, weights = (part.astype(np.float64) for part in rows.vectors(row))
+        exact = np.linalg.solve((vectors.T * weights) @ vectors + 0.7 * np.eye(16), weights @ vectors)
+        np.testing.assert_allclose(solved[row], exact, rtol=1e-3, atol=1e-5)
+
+
 def test_a_row_without_interactions_and_prior_is_zero():
     assert not solve_rows(make_rows([[]], random((2, 3))), np.eye(3), np.ones(1), None, 0.1).any()
 

@@ -29,6 +29,10 @@ class ItemTargets:
     unobserved_B: Tensor
     weight_B: Tensor
 
+    def double(self) -> "ItemTargets":
+        """The same in float64."""
+        return ItemTargets(**{name: getattr(self, name).double() for name in self.__dataclass_fields__})
+
 
 class AllPairs(Settings):
     """The squared error of implicit ALS over an item and every user, the user vectors fixed:
@@ -62,7 +66,12 @@ class CorrectedAllPairs(Settings):
     weight_exponent: float = Field(0.0, ge=-1, le=0, description="an item's loss is weighted by n to this power")
 
     def forms(self, targets: ItemTargets, user_gram_KK: Tensor) -> Tensor:
-        """(B, J, J), weighted: λ z² − (b + λz)ᵀ A⁻¹ (b + λz) is zᵀ (λ A⁻¹ S) z − 2 λ bᵀA⁻¹ z − bᵀA⁻¹b with S = A − λ I."""
+        """(B, J, J), weighted: λ z² − (b + λz)ᵀ A⁻¹ (b + λz) is zᵀ (λ A⁻¹ S) z − 2 λ bᵀA⁻¹ z − bᵀA⁻¹b with S = A − λ I.
+
+        In float64, for of large weights little is left of n − bᵀA⁻¹b; the form itself is as exact as the targets are.
+        """
+        kind = targets.user_sum_BK.dtype
+        targets, user_gram_KK = targets.double(), user_gram_KK.double()
         square_BKK = all_pairs_square(targets, user_gram_KK)
         penalty = targets.penalty_B[:, None, None]
         lower = torch.linalg.cholesky(square_BKK + penalty * torch.eye(square_BKK.shape[1]).to(square_BKK))
@@ -70,7 +79,8 @@ class CorrectedAllPairs(Settings):
         solved = torch.cholesky_solve(right, lower)
         shrunk, own = penalty * solved[..., :-1], solved[..., -1]
         rest = targets.positives_B - (targets.user_sum_BK * own).sum(1)
-        return packed((shrunk + shrunk.mT) / 2, targets.penalty_B[:, None] * own, rest, targets.weight_B)
+        linear = targets.penalty_B[:, None] * own
+        return packed((shrunk + shrunk.mT) / 2, linear, rest, targets.weight_B).to(kind)
 
 
 def all_pairs_square(targets: ItemTargets, user_gram_KK: Tensor) -> Tensor:

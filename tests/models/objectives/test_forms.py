@@ -61,6 +61,17 @@ def test_corrected_all_pairs_is_the_least_of_the_error_and_the_pull():
     torch.testing.assert_close(found, ITEM_WEIGHT * least.detach())
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e6, 1e9])
+def test_of_large_weights_the_corrected_error_is_as_exact_as_of_small_ones(scale: float):
+    users, _, weights = world()
+    users[:, 3] = users[:, 2]  # a direction that only λ decides
+    exact = CorrectedAllPairs().forms(targets(users, weights * scale, ITEM_WEIGHT, PENALTY), users.T @ users)
+    given = targets(users.float(), (weights * scale).float(), ITEM_WEIGHT.float(), PENALTY.float())
+    found = CorrectedAllPairs().forms(given, users.float().T @ users.float())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found[:, :-1, :-1].double(), exact[:, :-1, :-1], rtol=1e-3, atol=1e-3)
+
+
 def test_with_a_pull_beyond_all_data_the_corrected_error_is_the_error():
     users, items, weights = world()
     given = targets(users, weights, ITEM_WEIGHT, torch.full((ITEMS,), 1e8, dtype=torch.float64))
