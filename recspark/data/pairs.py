@@ -1,7 +1,7 @@
 """The training table of the objectives by pair: one row an example, a user's target with the history beside it.
 
-Items are told by their position in the order of the ids, so a row is a few hundred numbers and no text; the table `pair_items`
-has the texts by position.
+Items are told by their position in the order of the ids, so a row is some dozens of numbers and no text; the table `pair_items`
+has the texts by position, and `pair_users` what users have, which may be much and is the same for all examples of one.
 """
 
 from typing import Literal
@@ -49,21 +49,36 @@ def rating_biases(pairs: DataFrame, shrinkage: float) -> tuple[DataFrame, DataFr
 def targets_of(pairs: DataFrame, most: int | None, seed: int) -> DataFrame:
     """At most `most` pairs a user, drawn by a hash of the ids.
 
-    With `key` (bigint), which seeds what the example draws, and `example`, its name: user and item as a JSON array.
+    With `key` (bigint), which seeds what the example draws, `example`, its name: user and item as a JSON array, and `user` (bigint), as
+    `user_rows` has it.
     """
     key = F.xxhash64(F.lit(seed), F.col("user_id").cast("string"), F.col("item_id").cast("string"))
     name = F.to_json(F.array(F.col("user_id").cast("string"), F.col("item_id").cast("string")))
-    keyed = pairs.withColumns({"key": key, "example": name})
+    keyed = pairs.withColumns({"key": key, "example": name, "user": user_key()})
     if most is None:
         return keyed
     place = F.row_number().over(Window.partitionBy("user_id").orderBy("key", "position"))
     return keyed.withColumn("place", place).where(F.col("place") <= most).drop("place")
 
 
+def user_key() -> Column:
+    """bigint, for user_id: a hash, that ranks may look users up by a number."""
+    return F.xxhash64(F.col("user_id").cast("string"))
+
+
+def user_rows(pairs: DataFrame, known: int) -> DataFrame:
+    """(user, positives): positions of each user's newest `known` items. Two users of one hash would have what both have."""
+    event = F.struct(F.col("order"), F.col("position"))
+    newest = F.slice(F.sort_array(F.collect_list(event), asc=False), 1, known)["position"]
+    users = pairs.groupBy("user_id").agg(newest.alias("newest"))
+    together = F.flatten(F.collect_list("newest"))
+    return users.groupBy(user_key().alias("user")).agg(to_bytes("<i4")(together).alias("positives"))
+
+
 def with_history(
     targets: DataFrame, pairs: DataFrame, kind: Literal["before", "others"], size: int, known: int
 ) -> DataFrame:
-    """Columns `history` and `history_ratings`, newest first, at most `size`, and `positives`: the user's newest `known` items.
+    """Columns `history` and `history_ratings`, newest first, at most `size`, of the user's newest `known` items.
 
     before: what the user met before the target; others: all but the target. Examples without a history are left out.
     """
@@ -82,7 +97,6 @@ def with_history(
         *targets.columns,
         to_bytes("<i4")(F.col("past.position")).alias("history"),
         to_bytes("<f4")(F.col("past.rating")).alias("history_ratings"),
-        to_bytes("<i4")(F.array_union("events.position", F.array("position"))).alias("positives"),
     )
 
 

@@ -50,6 +50,7 @@ from recspark.tables import (
     ITEMS,
     PAIR_EXAMPLES,
     PAIR_ITEMS,
+    PAIR_USERS,
     TRAINING_EXAMPLES,
     TRAINING_LOG,
     USER_FACTORS,
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
 INPUTS = ("interactions", "items", "user_factors", "item_factors", "models/factors")
-OUTPUTS = ("training_examples", "pair_examples", "pair_items", "training_log", "models/retriever")
+OUTPUTS = ("training_examples", "pair_examples", "pair_items", "pair_users", "training_log", "models/retriever")
 
 
 class FinetuneConfig(ItemSettings, RankedTraining):
@@ -80,7 +81,7 @@ class FinetuneConfig(ItemSettings, RankedTraining):
 
 def run(spark: SparkSession, lake: Lake, config: "Deployment", on_epoch: OnEpoch | None = None) -> None:
     """Read interactions, items, the factor tables and the model `factors`; write training_log, `retriever`, and what was learned from:
-    training_examples, or pair_examples and pair_items.
+    training_examples, or pair_examples, pair_items and pair_users.
 
     on_epoch is told each epoch's held-out loss while the ranks train; what it raises ends them.
     """
@@ -128,8 +129,9 @@ def job_by_pair(
     settings, objective = config.finetune, config.finetune.objective
     assert isinstance(objective, PairObjective)
     write_pair_tables(spark, lake, config, objective)
-    fingerprint = fingerprint_of(lake, settings, [PAIR_EXAMPLES, PAIR_ITEMS], config.seed, *made_from)
-    lesson = PairLesson(settings, objective, settings.pairs, base, factors, lake.table_path(PAIR_ITEMS), config.seed)
+    fingerprint = fingerprint_of(lake, settings, [PAIR_EXAMPLES, PAIR_ITEMS, PAIR_USERS], config.seed, *made_from)
+    items, users = lake.table_path(PAIR_ITEMS), lake.table_path(PAIR_USERS)
+    lesson = PairLesson(settings, objective, settings.pairs, base, factors, items, users, config.seed)
     return make_job(lake, "finetune", settings, lesson, PAIR_EXAMPLES, config.seed, fingerprint)
 
 

@@ -21,8 +21,9 @@ from recspark.models.encoder import EncoderConfig
 from recspark.models.model_folder import content_hash
 from recspark.models.objectives import Mse, PairObjective, parts_of
 from recspark.models.retriever import Factors, Retriever, save_retriever
+from recspark.stages.candidates import TOP_K
 from recspark.stages.text_vectors import encode_texts
-from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_FACTORS, ITEMS, PAIR_EXAMPLES, PAIR_ITEMS
+from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_FACTORS, ITEMS, PAIR_EXAMPLES, PAIR_ITEMS, PAIR_USERS
 from recspark.training.pair_step import PairSettings
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ log = logging.getLogger("recspark")
 
 
 def write_pair_tables(spark: SparkSession, lake: Lake, config: "Deployment", objective: PairObjective) -> None:
-    """Write pair_examples and pair_items.
+    """Write pair_examples, pair_items and pair_users.
 
     Raises UserError where there are too few examples, or ratings are wanted and are not there.
     """
@@ -56,6 +57,7 @@ def write_pair_tables(spark: SparkSession, lake: Lake, config: "Deployment", obj
     rows = made.item_rows(items, positions, examples, None if biases is None else biases[1])
     lake.write(laid_out(examples, config), PAIR_EXAMPLES)
     lake.write(rows, PAIR_ITEMS)
+    lake.write(made.user_rows(pairs, settings.known_positives), PAIR_USERS)
 
 
 def rating_biases(pairs: DataFrame, objective: PairObjective) -> tuple[DataFrame, DataFrame] | None:
@@ -71,7 +73,19 @@ def rating_biases(pairs: DataFrame, objective: PairObjective) -> tuple[DataFrame
             f"finetune.objective mse: {missing} of {pairs.count()} training pairs have no rating; set "
             "preprocess.interactions.columns.rating, or choose another objective"
         )
+    for mse in rated:
+        require_scale(pairs, mse)
     return made.rating_biases(pairs, rated[0].shrinkage)
+
+
+def require_scale(pairs: DataFrame, mse: Mse) -> None:
+    """UserError if ratings lie beyond the ends of the sigmoid, which would never reach them."""
+    found = pairs.agg(F.min("rating"), F.max("rating")).first()
+    if mse.link == "sigmoid" and found is not None and not (mse.low <= found[0] and found[1] <= mse.high):
+        raise UserError(
+            f"finetune.objective mse: ratings are from {found[0]:g} to {found[1]:g}, and its low and high are {mse.low:g} and {mse.high:g}; "
+            "set them to the ends of the scale, or link: identity"
+        )
 
 
 def with_mined(
@@ -85,6 +99,14 @@ def with_mined(
     if not dates:
         log.info("  no candidates of an earlier run date: negatives are random ones only")
         return examples.select("*", nothing)
+    depth = lake.manifest(CANDIDATES, dates[-1]).get(TOP_K)
+    if depth is not None and settings.hard_ranks[0] > depth:
+        log.warning(
+            "  no hard negatives: finetune.pairs.hard_ranks begin at %d, and the lists of %s have %d items",
+            settings.hard_ranks[0],
+            dates[-1],
+            depth,
+        )
     log.info("  hard negatives from the candidates of %s, ranks %d to %d", dates[-1], *settings.hard_ranks)
     found = made.mined(lake.read(spark, CANDIDATES, dates[-1]), settings.hard_ranks, pairs, positions)
     return examples.join(found, "user_id", "left").withColumn("mined", F.coalesce("mined", F.lit(b"")))

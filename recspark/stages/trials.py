@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TRIAL: Sequence[ModuleType] = (factorize, finetune, embed, candidates, evaluate)
 # Which of them there are goes by the objective; no stage reads them but the one that wrote them.
-LEARNED_FROM = ("training_examples", "pair_examples", "pair_items")
+LEARNED_FROM = ("training_examples", "pair_examples", "pair_items", "pair_users")
 MADE_FROM = "made_from"  # in the manifests of the lake of trials: a key of the settings
 
 log = logging.getLogger("recspark")

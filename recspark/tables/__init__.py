@@ -18,6 +18,7 @@ from recspark.tables.lists import (
 from recspark.tables.training import (
     PAIR_EXAMPLES,
     PAIR_ITEMS,
+    PAIR_USERS,
     PRETRAINING_BLOCKS,
     PRETRAINING_LOG,
     RERANKER_EXAMPLES,
@@ -58,6 +59,7 @@ TABLES = {
         TRAINING_EXAMPLES,
         PAIR_EXAMPLES,
         PAIR_ITEMS,
+        PAIR_USERS,
         TRAINING_LOG,
         PRETRAINING_BLOCKS,
         PRETRAINING_LOG,
@@ -101,6 +103,7 @@ __all__ = [
     "ONE_MODEL",
     "PAIR_EXAMPLES",
     "PAIR_ITEMS",
+    "PAIR_USERS",
     "PREDICTED_RATINGS",
     "PRETRAINING_BLOCKS",
     "PRETRAINING_LOG",

@@ -43,13 +43,13 @@ PAIR_EXAMPLES = Table(
         Column("example", "string", "user and item of the target, as a JSON array"),
         *_STEP_COLUMNS,
         Column("key", "bigint", "seeds what the example draws"),
+        Column("user", "bigint", "the user, as pair_users has it"),
         Column("target", "int", "position of the item, as pair_items has it"),
         Column("weight", "float", "weight of the interaction over the mean of the examples'"),
         Column("rating", "float", "the user's rating of the target", nullable=True),
         Column("user_bias", "float", "mean rating and the user's shrunken bias, under mse", nullable=True),
         Column("history", "binary", "positions of the history's items, newest first, int32 little-endian"),
         Column("history_ratings", "binary", "their ratings, float32 little-endian, 0 where there is none"),
-        Column("positives", "binary", "positions of the user's items, none of them a negative, int32 little-endian"),
         Column("mined", "binary", "positions of the user's mined negatives, int32 little-endian"),
         _SHARD,
     ),
@@ -67,6 +67,15 @@ PAIR_ITEMS = Table(
         Column("bias", "double", "the item's shrunken rating bias, under mse"),
     ),
     key=("item_id",),
+)
+PAIR_USERS = Table(
+    "pair_users",
+    "What the users that pair_examples speaks of have.",
+    (
+        Column("user", "bigint", "a hash of the user's id"),
+        Column("positives", "binary", "positions of the user's items, none of them a negative, int32 little-endian"),
+    ),
+    key=("user",),
 )
 TRAINING_LOG = Table(
     "training_log",

@@ -1,4 +1,5 @@
-"""The items of a training by pairs, by position: their texts, their vectors as of the last refresh, what frozen layers make of them.
+"""The items of a training by pairs, by position: their texts, their vectors as of the last refresh, what frozen layers make of them; and
+which of them users have.
 
 All lie in temporary files that are mapped, so memory holds what is being read. M items, L tokens, H the encoder's hidden
 size, K factors.
@@ -6,8 +7,10 @@ size, K factors.
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,7 +20,7 @@ from recspark.models.encoder import pad
 from recspark.training.kept import reserved
 from recspark.training.launcher import Ranks
 from recspark.training.prefix import Prefix
-from recspark.training.reader import Ragged, opened
+from recspark.training.reader import Ragged, Step, opened
 
 Positions = NDArray[np.int64]
 REFRESHED = 4096  # items a rank encodes between two exchanges with the others
@@ -50,6 +53,28 @@ class PairItems:
         ends = np.asarray(self.tokens.ends)
         rows = self.row[positions]
         return ends[rows + 1] - ends[rows]
+
+
+class PairUsers:
+    """The table `pair_users`, of the users that this rank's examples are of."""
+
+    def __init__(self, path: str, users: NDArray[np.int64]):
+        """users: those to keep, in any order, as often as they come."""
+        self.positives, found = Ragged(np.dtype("<i4")), [np.empty(0, np.int64)]
+        wanted = np.unique(users)
+        for piece in opened(path).to_batches(columns=["user", "positives"]):
+            mine = piece.filter(pa.array(np.isin(piece.column("user").to_numpy(), wanted)))
+            self.positives.append(mine.column("positives").to_numpy(zero_copy_only=False))
+            found.append(mine.column("user").to_numpy())
+        self.positives.close()
+        there = np.concatenate(found)
+        self.row = np.argsort(there)
+        self.users = there[self.row]
+
+    def beside(self, step: Step) -> Step:
+        """The step with the array `positives` of each example's user."""
+        rows = self.row[np.searchsorted(self.users, step.numbers["user"])]
+        return replace(step, arrays={**step.arrays, "positives": [self.positives[row] for row in rows]})
 
 
 class ItemStates:

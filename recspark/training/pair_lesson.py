@@ -21,7 +21,7 @@ from recspark.training.item_lesson import ItemLesson, ItemSettings
 from recspark.training.kept import SPARE
 from recspark.training.launcher import Gathered, Ranks
 from recspark.training.learner import Losses, mixed_precision
-from recspark.training.pair_items import ItemStates, KeptVectors, PairItems, Positions, spread_over
+from recspark.training.pair_items import ItemStates, KeptVectors, PairItems, PairUsers, Positions, spread_over
 from recspark.training.pair_step import Draws, PairSettings, StepItems, candidates_of
 from recspark.training.prefix import keep_prefix
 from recspark.training.reader import Columns, Shard, Step
@@ -45,7 +45,7 @@ class PairModel(nn.Module):
 
 @dataclass(frozen=True)
 class PairLesson:
-    """factors: the model `factors` in the lake; items: the table pair_items of the run date."""
+    """factors: the model `factors` in the lake; items, users: the tables pair_items and pair_users of the run date."""
 
     settings: ItemSettings
     objective: PairObjective
@@ -53,6 +53,7 @@ class PairLesson:
     base: EncoderConfig
     factors: str
     items: str
+    users: str
     seed: int
 
     @property
@@ -61,10 +62,10 @@ class PairLesson:
 
     @property
     def columns(self) -> Columns:
-        arrays = {"history": "<i4", "positives": "<i4"}
+        arrays = {"history": "<i4"}
         arrays |= {"mined": "<i4"} if self.pairs.hard_negatives else {}
         arrays |= {"history_ratings": "<f4"} if self.rated else {}
-        numbers = ("key", "target", "weight", *(("rating", "user_bias") if self.rated else ()))
+        numbers = ("key", "user", "target", "weight", *(("rating", "user_bias") if self.rated else ()))
         return Columns("example", numbers, {name: np.dtype(kind) for name, kind in arrays.items()})
 
     def make_model(self) -> PairModel:
@@ -78,12 +79,14 @@ class PairLesson:
     def losses(self, model: nn.Module, shard: Shard, device: torch.device, ranks: Ranks) -> Losses:
         assert isinstance(model, PairModel)
         items, parts = PairItems(self.items), parts_of(self.objective)
+        users = PairUsers(self.users, shard.plain["user"])
         draws = Draws(items, max(part.objective.random_negatives for part in parts), self.pairs, self.seed)
         limit = int(self.settings.prefix_gib * 2**30)
         reading = Reading(model, items, limit, self.pairs.refresh_steps, device, ranks)
 
         def losses(called: nn.Module, step: Step, epoch: int) -> Tensor:
             reading.keep_up(step, epoch)
+            step = users.beside(step)
             drawn, mined = draws.of(step, epoch)
             found = StepItems.of(step.numbers["target"].astype(np.int64), drawn, mined, ranks)
             fresh_DK = spread_over(found.positions, lambda p: reading.vectors(called, p), ranks, Gathered.apply)

@@ -5,12 +5,12 @@ whatever the number of ranks. Shapes: b this rank's examples, D distinct items o
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from recspark.config import Settings
@@ -53,6 +53,13 @@ class PairSettings(Settings):
         0, ge=0, description="items an example draws anew each epoch of those mined from the last earlier candidates"
     )
     hard_ranks: tuple[int, int] = Field((10, 100), description="ranks, first and last, that are mined")
+
+    @model_validator(mode="after")
+    def _ranks_in_order(self) -> Self:
+        first, last = self.hard_ranks
+        if not 1 <= first <= last:
+            raise ValueError(f"hard_ranks are the first and the last that are mined, from 1; found [{first}, {last}]")
+        return self
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ import pytest
 import torch
 from pyspark.sql import SparkSession
 
+from recspark.config import ConfigError
 from recspark.errors import UserError
 from recspark.models.retriever import load_retriever
 from recspark.retrieval.encode import encode
 from recspark.stages import finetune
 from recspark.stages.pair_training import write_pair_tables
-from recspark.tables import ITEM_FACTORS, ITEMS, PAIR_EXAMPLES, PAIR_ITEMS, TRAINING_LOG
+from recspark.tables import ITEM_FACTORS, ITEMS, PAIR_EXAMPLES, PAIR_ITEMS, PAIR_USERS, TRAINING_LOG
 from recspark.training import checkpoint, loop
 from recspark.training.launcher import LocalRanks
 from recspark.training.launcher.ranks import TorchRanks
@@ -68,7 +69,8 @@ def job_of(world: FinetuneWorld, folder: Path, **changes: object) -> TrainingJob
     """The world's training once more, for the shards under a folder."""
     settings = world.config(objective=EVERYTHING, pairs=PAIRS, **changes).finetune
     factors, items = world.lake.model_of_date("factors").path, world.lake.table_path(PAIR_ITEMS)
-    lesson = PairLesson(settings, settings.objective, settings.pairs, world.encoder, factors, items, 3)
+    users = world.lake.table_path(PAIR_USERS)
+    lesson = PairLesson(settings, settings.objective, settings.pairs, world.encoder, factors, items, users, 3)
     (folder / "status").mkdir()
     return TrainingJob(settings, lesson, str(folder / "examples"), str(folder / "kept"), str(folder / "board"), 3, 1)
 
@@ -80,6 +82,7 @@ def numbers(packed: bytes, kind: str = "<i4") -> list:
 def test_an_example_has_the_items_before_its_target_newest_first(spark: SparkSession, world: FinetuneWorld):
     rows = {tuple(json.loads(row.example)): row for row in world.lake.read(spark, PAIR_EXAMPLES).collect()}
     assert len(rows) == sum(min(4, len([i for _, i in rows if _ == f"u{u:02}"])) for u in range(USERS_THERE))
+    users = {row.user: numbers(row.positives) for row in world.lake.read(spark, PAIR_USERS).collect()}
     for (user, item), row in rows.items():
         number = int(user[1:])
         met, target = liked(number), int(item[1:])
@@ -88,7 +91,7 @@ def test_an_example_has_the_items_before_its_target_newest_first(spark: SparkSes
         assert before
         assert numbers(row.history) == before
         assert numbers(row.history_ratings, "<f4") == [1.0 + (number + i) % 5 for i in before]
-        assert set(numbers(row.positives)) == set(met)
+        assert users[row.user] == met[::-1]
         assert numbers(row.mined) == [n for n in range(2, 6) if n not in met]  # ranks 3 to 6 of 0, 1, 2, …
 
 
@@ -179,3 +182,12 @@ def test_without_earlier_candidates_negatives_are_random_only_and_without_rating
     assert all(row.target not in numbers(row.history) for row in rows)
     with pytest.raises(UserError, match=r"mse: 144 of 144 training pairs have no rating; set preprocess.interactions"):
         write_pair_tables(spark, world.lake, mse, mse.finetune.objective)
+
+
+def test_ratings_beyond_the_sigmoid_and_ranks_in_no_order_are_refused(spark: SparkSession, world: FinetuneWorld):
+    config = world.config(objective={"kind": "mse", "link": "sigmoid", "low": 0.0, "high": 0.5}, pairs=PAIRS)
+    with pytest.raises(UserError, match=r"ratings are from .* to .*, and its low and high are 0 and 0.5; set them"):
+        write_pair_tables(spark, world.lake, config, config.finetune.objective)
+    for ranks in ([100, 10], [0, 10]):
+        with pytest.raises(ConfigError, match="hard_ranks are the first and the last that are mined, from 1"):
+            world.config(objective={"kind": "bpr"}, pairs={**PAIRS, "hard_ranks": ranks})

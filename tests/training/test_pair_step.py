@@ -10,7 +10,7 @@ import torch
 
 from recspark.errors import UserError
 from recspark.training.launcher import LocalRanks
-from recspark.training.pair_items import KeptVectors, PairItems, spread_over
+from recspark.training.pair_items import KeptVectors, PairItems, PairUsers, spread_over
 from recspark.training.pair_step import Draws, PairSettings, StepItems, candidates_of, log_q
 from recspark.training.reader import Step
 
@@ -45,6 +45,21 @@ def test_items_come_by_position(items: PairItems):
     assert items.lengths(np.array([3, 1])).tolist() == [4, 2]
     assert items.share.tolist() == SHARES
     assert items.bias.tolist() == [0.0, 0.1, 0.2, 0.3]
+
+
+def test_each_example_has_what_its_user_has(tmp_path):
+    there = {-5: [2, 0], 7: [], 2**62: [1], 9: [3, 2, 1]}
+    packed = [np.array(items, "<i4").tobytes() for items in there.values()]
+    pq.write_table(
+        pa.table({"user": pa.array(list(there), pa.int64()), "positives": packed}), tmp_path / "part.parquet"
+    )
+    users = PairUsers(str(tmp_path), np.array([9, -5, 7, 9]))  # of other ranks: 2^62
+    asked = Step({"user": np.array([9, 7, -5, 9])}, {"history": [NOTHING] * 4}, 8, ("train", 0))
+    found = users.beside(asked)
+    assert [row.tolist() for row in found.arrays["positives"]] == [[3, 2, 1], [], [2, 0], [3, 2, 1]]
+    assert found.size == 8
+    assert len(found) == 4
+    assert len(users.users) == 3
 
 
 def test_draws_know_the_example_and_the_epoch_and_nothing_else(items: PairItems):
