@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -62,6 +62,15 @@ class CrossEncoderReranker(RankedTraining):
     validation_fraction: float = Field(0.1, ge=0, lt=1, description="users held out for early stopping, by hash")
     epochs: int = Field(2, ge=1, description="at most")
     batch_size: int = Field(16, ge=1, description="users of a step, over all ranks")
+
+    @model_validator(mode="after")
+    def _has_the_layers_that_learn(self) -> Self:
+        learn = getattr(self.adaptation, "layers", None)
+        if self.layers is not None and learn is not None and learn > self.layers:
+            raise ValueError(
+                f"adaptation.layers is {learn}, more than the {self.layers} of layers: lower the former, or raise the latter"
+            )
+        return self
 
     def learn(self, night: "Night", lessons: DataFrame, world: World) -> "LearnedPairs":
         """The model, from rows that `ask` made with `target`, the position of the item that was taken.

@@ -6,7 +6,6 @@ chosen on validation, where its weight may come out as 0. It runs where the conf
 """
 
 import logging
-import math
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from recspark.data.cooccurrence import CooccurrenceSettings
 from recspark.data.splits import uniform
+from recspark.data.sums import exact_sum
 from recspark.errors import UserError
 from recspark.lake import Lake
 from recspark.stages.candidates import TOP_K
@@ -137,16 +138,15 @@ def try_weights(rows: DataFrame, world: World, scorer: Scorer, settings: RerankC
         numbers = np.arange(len(WEIGHTS), dtype=np.int32)
         return pa.table({"number": numbers, "gained": totals, "users": np.full(len(WEIGHTS), len(targets))})
 
-    parts = over_questions(rows, gains, TRIED).collect()
+    tried = over_questions(rows, gains, TRIED).groupBy("number")
+    parts = tried.agg(exact_sum("gained").alias("gained"), F.sum("users").alias("users")).collect()
     if not parts:
         raise UserError(
             "rerank: nobody to choose the weight on: no user has a train event and a valid one after it, or, without a split "
             "valid, two train events; leave out the section rerank, or set preprocess.split otherwise"
         )
-    users = sum(part["users"] for part in parts if part["number"] == 0)
     return {
-        weight: math.fsum(part["gained"] for part in parts if part["number"] == number) / users
-        for number, weight in enumerate(WEIGHTS)
+        WEIGHTS[part["number"]]: part["gained"] / part["users"] for part in sorted(parts, key=lambda p: p["number"])
     }
 
 

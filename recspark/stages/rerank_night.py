@@ -13,6 +13,7 @@ from recspark.data.splits import uniform
 from recspark.lake import Lake, local_folder
 from recspark.models.retriever import load_head
 from recspark.session import task_threads
+from recspark.stages.candidates import ALLOWED, denied_items, mark_denied
 from recspark.stages.embed import correct_items
 from recspark.stages.lists import Ranking, blocks_for, recommend, seen_positions
 from recspark.stages.pair_reranker import CrossEncoderReranker
@@ -44,15 +45,20 @@ class Night:
         texts = lake.read(spark, TEXT_VECTORS).select("text_hash", F.col("vector").alias("text"))
         self.texts = self.items.select("item_id", "text_hash").join(texts, "text_hash").drop("text_hash")
         self.train = self.interactions.where("split = 'train'")
+        self.denied = denied_items(spark, config, self.items)
 
     def scratch(self, name: str) -> str:
         return self.lake.scratch(f"rerank/{name}")
+
+    def offered(self, targets: DataFrame) -> DataFrame:
+        """Those that a list may hold."""
+        return targets if self.denied is None else targets.join(self.denied, "item_id", "left_anti")
 
     def lessons(self) -> tuple[DataFrame, World]:
         """Rows of `ask` with `target`, for users whose last train event was held out, and the world before those events."""
         events, targets = hold_out_last(self.interactions, self.config.seed)
         before = keep(events, self.scratch("before"))
-        drawn = targets.orderBy(uniform(self.config.seed, "lesson", "user_id"), "user_id")
+        drawn = self.offered(targets).orderBy(uniform(self.config.seed, "lesson", "user_id"), "user_id")
         some = keep(drawn.limit(self.settings.model.max_users), self.scratch("targets"))
         priors = self.items.select("item_id", "prior")
         solved = correct_items(
@@ -68,7 +74,7 @@ class Night:
 
     def validation(self, now: World) -> tuple[DataFrame | None, World]:
         """As `lessons`, for users' first valid events after all of train; None where there are none."""
-        targets = keep(first_after(self.interactions, self.config.seed), self.scratch("valid"))
+        targets = keep(self.offered(first_after(self.interactions, self.config.seed)), self.scratch("valid"))
         if targets.first() is None:
             return None, now
         return self.retrieved(targets, self.train, self.items, now, "validation"), now
@@ -82,6 +88,8 @@ class Night:
         known = items.select("item_id", "vector", "prior").join(self.texts, "item_id")
         if isinstance(self.settings.model, CrossEncoderReranker):
             known = known.join(self.tokens(), "item_id")
+        if self.denied is not None:
+            known = mark_denied(known, self.denied)
         return make_world(events, known, self.settings.cooccurrence, self.config.seed, self.scratch(name))
 
     def tokens(self) -> DataFrame:
@@ -96,7 +104,9 @@ class Night:
         return newest_histories(events, catalogue, self.settings.history, self.config.seed)
 
     def retrieved(self, targets: DataFrame, events: DataFrame, items: DataFrame, world: World, name: str) -> DataFrame:
-        """Rows of `ask` with `target`, for (user_id, item_id): lists retrieved for the users as the events left them."""
+        """Rows of `ask` with `target`, for (user_id, item_id): lists retrieved for the users as the events left them; like the night's own
+        they hold nothing denied, nothing seen and nothing masked.
+        """
         config, threads = self.config, task_threads(self.spark)
         theirs = events.join(targets.select("user_id"), "user_id", "left_semi")
         pairs = keep(solves.interaction_pairs(theirs, ("train",)), self.scratch(f"{name}/pairs"))
@@ -109,9 +119,11 @@ class Night:
             self.scratch(f"{name}/fold_in"),
         )
         users = keep(folded, self.scratch(f"{name}/users"))
-        ranking = Ranking("vector", "vector", self.settings.model.depth)
+        allowed = () if self.denied is None else (ALLOWED,)
+        ranking = Ranking("vector", "vector", self.settings.model.depth, allowed)
         blocks = blocks_for(users.count(), self.settings)
-        seen = seen_positions(theirs, world.catalogue)
+        masked = self.interactions.where("split = 'masked'").join(targets.select("user_id"), "user_id", "left_semi")
+        seen = seen_positions(theirs.unionByName(masked), world.catalogue)
         lists = recommend(users, seen, world.catalogue, ranking, blocks, self.settings, threads)
         positions = world.catalogue.positions(self.spark)
         wanted = targets.join(positions, "item_id").select("user_id", F.col("position").alias("target"))

@@ -4,8 +4,11 @@ import pytest
 
 from recspark.errors import UserError
 from recspark.stages import rerank
+from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.feature_reranker import FeatureReranker
-from tests.ring_world import NOBODY, USERS, WALKED, after, reranked, settings, write_lake
+from recspark.stages.rerank_night import Night
+from recspark.tables import INTERACTIONS
+from tests.ring_world import NOBODY, USERS, WALKED, after, events, put, reranked, settings, write_lake
 from tests.vector_world import new_lake
 
 
@@ -63,3 +66,26 @@ def test_a_depth_beyond_the_candidates_is_told(spark, tmp_path):
         UserError, match=r"rerank.model.depth is 100, but candidates.top_k is 7; raise it and run candid"
     ):
         rerank.run(spark, new_lake(tmp_path), settings(model=FeatureReranker()))
+
+
+def test_lessons_and_validation_have_nothing_denied_and_nothing_masked(spark, tmp_path):
+    """Item 3 is denied; the users 10 and 11 have had item 5, which is masked. User 23's last train event is with item 2, user 0's with 3."""
+    lake, _ = write_lake(tmp_path, valid=True)
+    masked = [(user, 5, 9, None, None, 1.0, None, "masked") for user in (10, 11)]
+    put(lake, INTERACTIONS, events(True) + masked)
+    deny = tmp_path / "deny.jsonl"
+    deny.write_text('{"item_id": 3}')
+    config = settings()
+    config.candidates = CandidatesConfig(top_k=7, deny={"path": str(deny), "format": "jsonl"})
+    lake.begin("rerank")
+    night = Night(spark, lake, config, config.rerank)
+    lessons, before = night.lessons()
+    validation, now = night.validation(night.world_now())
+    for rows, world in ((lessons, before), (validation, now)):
+        ids = world.catalogue.ids().to_pylist()
+        found = {r.user_id: ([ids[i] for i in r.positions], ids[r.target]) for r in rows.collect()}
+        assert found
+        assert all(3 not in listed and target != 3 for listed, target in found.values())
+        assert 5 not in found[10][0]
+        assert any(5 in listed for listed, _ in found.values())
+    assert 0 not in {r.user_id for r in lessons.collect()}
