@@ -1,6 +1,7 @@
 """Single rows of the lake's tables, read by pyarrow: no Spark, no JVM, about a second. Used by show."""
 
 import datetime
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -82,6 +83,15 @@ class Lookup:
     def with_id(self, column: str, value: Any, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Columns of the rows whose id is the value."""
         return self.rows(columns, pc.field(column) == pa.scalar(value, self.type_of(column)))
+
+    def counts(self, of: str, column: str, value: Any) -> dict[str, int]:
+        """How many of the rows whose id is the value have each value of the column `of`; read in batches, so memory holds one of them."""
+        found: Counter[str] = Counter()
+        for batch in self.dataset.to_batches(
+            columns=[of], filter=pc.field(column) == pa.scalar(value, self.type_of(column))
+        ):
+            found.update({row["values"]: row["counts"] for row in pc.value_counts(batch.column(of)).to_pylist()})
+        return dict(found)
 
     def with_ids(self, column: str, values: Sequence[Any], columns: Sequence[str]) -> dict[Any, dict[str, Any]]:
         """Rows by id, of the ids that are there."""

@@ -94,19 +94,26 @@ def planned(lake: Lake, deployment: Deployment, names: Sequence[str]) -> list[st
     """The stages to run of those that were named: one alone always, but where embed.retriever is newest; of several, not those without a
     section, nor, before an embed that takes a version of the retriever that is there, those that train.
 
-    Raises UserError if that version is not there.
+    Raises UserError if that version is not there, or nothing is left to run.
     """
     idle, setting = [stage_name(stage) for stage in TRAINING], deployment.embed.retriever
     alone = len(names) == 1
     if alone and not (setting == NEWEST and names[0] in idle):
         return list(names)
-    names = [name for name in names if alone or getattr(deployment, name) is not None]
+    there = [name for name in names if alone or getattr(deployment, name) is not None]
+    if not there:
+        raise UserError(
+            f"nothing to run: the configuration has no section {', none '.join(names)}; write one, or name other stages"
+        )
+    names = there
     if not alone and "embed" not in names:
         return names
     choice, why = settled(lake, deployment)
     if choice == TONIGHT:
-        if why:
+        if why and "finetune" in names:
             log.info("a retriever is trained: %s", why)
+        elif why:
+            log.warning("a retriever is due to be trained (%s), and finetune is not among the stages that are run", why)
         return names
     version = chosen_retriever(lake, choice)
     log.info(

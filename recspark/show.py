@@ -1,7 +1,7 @@
 """`recspark show`: what a person would want to see of a user or of an item, in a terminal."""
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def item(config_path: str, run_date: datetime.date | None, overrides: list[str],
     items, vectors = Lookup(lake, ITEMS), Lookup(lake, ITEM_VECTORS)
     which = items.known_id("item_id", item_id)
     about = items.with_id("item_id", which, ["title", "text", "token_ids", "attributes"])[0]
-    events = Lookup(lake, INTERACTIONS).with_id("item_id", which, ["split"])
+    events = Lookup(lake, INTERACTIONS).counts("split", "item_id", which)
     found = vectors.with_id("item_id", which, ["prior", "vector"])
     if not found:
         raise UserError(
@@ -185,10 +185,9 @@ def list_table(listed: Rows, titles: dict[Any, str], later: set[Any]) -> Rendera
     return table
 
 
-def facts_table(about: dict[str, Any], events: Rows) -> Grid:
-    """What is known of an item: a name and a value a row."""
-    splits = {name: sum(e["split"] == name for e in events) for name in dict.fromkeys(e["split"] for e in events)}
-    counts = ", ".join(f"{n:,} {name}" for name, n in sorted(splits.items(), key=lambda pair: -pair[1]))
+def facts_table(about: dict[str, Any], events: Mapping[str, int]) -> Grid:
+    """What is known of an item, how many events it has in each split among it: a name and a value a row."""
+    counts = ", ".join(f"{n:,} {name}" for name, n in sorted(events.items(), key=lambda pair: (-pair[1], pair[0])))
     text = plain(about["text"])
     long = f"… ({len(text):,} characters)" if len(text) > LONGEST_TEXT else ""
     facts: Iterable[tuple[str, str]] = [
@@ -198,7 +197,7 @@ def facts_table(about: dict[str, Any], events: Rows) -> Grid:
         ("tokens", f"{len(about['token_ids']):,}"),
         (
             "events",
-            f"{len(events):,} ({counts})" if events else "none: a cold item, placed by its text alone",
+            f"{sum(events.values()):,} ({counts})" if events else "none: a cold item, placed by its text alone",
         ),
     ]
     table = Grid.grid(padding=(0, 2))

@@ -42,23 +42,23 @@ def versions_table(registry: Registry, versions: Sequence[Version]) -> Any:
     """A row a version. A cell of metrics is that of the night it was made in, or of the first that used it."""
     stack, now = history(registry), promoted(registry)
     measured = {v.id: first_night(registry.metrics(v.id), v.run_date) for v in versions}
-    ks = [verdict.main_k(frame) for frame in measured.values() if frame is not None]
-    headers = ("written", f"ndcg@{ks[0]}" if ks else "ndcg", "cold items", "nights", "")
+    k = next((verdict.main_k(frame) for frame in measured.values() if frame is not None), None)
+    headers = ("written", f"ndcg@{k}" if k else "ndcg", "cold items", "nights", "")
     table = grid(("version", "left"), *((name, "number" if name else "left") for name in headers))
     table.columns[0].min_width = max(len(v.id) for v in versions)  # it is there to be copied
     for v in versions:
         mark = Text("promoted", "bold green") if v.id == now else Text("before" if v.id in stack else "", "dim")
         written = v.manifest["written_at"][:16].replace("T", " ")
-        cells = [Text(mean_of(measured[v.id], cut)) for cut in ("all", "cold")]
+        cells = [Text(mean_of(measured[v.id], cut, k)) for cut in ("all", "cold")]
         table.add_row(Text(v.id), Text(written, "dim"), *cells, Text(str(len(registry.metrics(v.id)))), mark)
     return table
 
 
-def mean_of(frame: pd.DataFrame | None, cut: str) -> str:
-    """nDCG of the full model, whose interval is in the card; nothing where it was not measured."""
-    if frame is None:
+def mean_of(frame: pd.DataFrame | None, cut: str, k: int | None) -> str:
+    """nDCG@k of the full model, whose interval is in the card; nothing where no night measured anything, a dash where it was not at this k."""
+    if frame is None or k is None:
         return ""
-    found = verdict.scores(frame, cut, verdict.METRIC, verdict.main_k(frame))
+    found = verdict.scores(frame, cut, verdict.METRIC, k)
     return next((f"{score.value:.4f}" for score in found if score.model == "full"), "–")
 
 

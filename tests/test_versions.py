@@ -45,13 +45,13 @@ def make(lake: Lake, content: str, day: int = 2) -> str:
     return other.model_of_date("retriever").id
 
 
-def judge(lake: Lake, version: str, day: int, full: float) -> None:
+def judge(lake: Lake, version: str, day: int, full: float, k: int = 10) -> None:
     rows = [
         {
             "model": m,
             "slice": "all",
             "metric": "ndcg",
-            "k": 10,
+            "k": k,
             "value": v,
             "low": v - 0.05,
             "high": v + 0.05,
@@ -197,9 +197,15 @@ def test_a_night_with_a_version_that_is_there_trains_nothing(lake: Lake, registr
     assert plan("preprocess", "factorize", "finetune") == ["preprocess", "factorize", "finetune"]
     assert plan("finetune") == ["finetune"]
     assert runner.planned(lake, deployment(lake), NIGHT) == list(nightly.STAGES)
+    with pytest.raises(
+        UserError, match="nothing to run: the configuration has no section sequence, none combine; write one"
+    ):
+        plan("sequence", "combine")
 
 
-def test_the_newest_version_serves_until_it_is_too_old_and_then_one_is_trained(lake: Lake):
+def test_the_newest_version_serves_until_it_is_too_old_and_then_one_is_trained(
+    lake: Lake, caplog: pytest.LogCaptureFixture
+):
     """The lake's run date is the second of January."""
 
     def planned(day: int, *names: str, **retrain: float) -> list[str]:
@@ -220,6 +226,9 @@ def test_the_newest_version_serves_until_it_is_too_old_and_then_one_is_trained(l
     assert planned(4) == ["preprocess", "embed", "candidates", "evaluate", "publish"]
     assert planned(4, "finetune") == []  # as a scheduler of single jobs runs it
     assert planned(9) == list(nightly.STAGES)
+    with caplog.at_level("WARNING", "recspark"):
+        assert planned(9, "embed", "candidates") == ["embed", "candidates"]
+    assert "a retriever is due to be trained (version" in caplog.text
     assert planned(9, "finetune") == ["finetune"]
     assert planned(4, "preprocess", "factorize", "finetune") == ["preprocess", "factorize", "finetune"]
 
@@ -272,14 +281,15 @@ def test_the_list_has_the_newest_first_with_metrics_and_the_promoted(lake: Lake,
     a, b, c = (make(lake, content, day) for day, content in enumerate("abc", 1))
     judge(lake, a, 1, 0.25)
     judge(lake, a, 5, 0.5)
+    judge(lake, b, 2, 0.9, k=5)
     for version in (a, b):
         assert lines("promote", version, "--config", conf)[0].startswith(f"{version} is promoted")
     shown = lines("list", "--config", conf)
     assert shown[0].startswith("retriever 3 versions, ")
-    assert shown[1] == "version written ndcg@10 cold items nights"
+    assert shown[1] == "version written ndcg@5 cold items nights"  # as the newest was measured
     assert [line.split()[0] for line in shown[3:6]] == [c, b, a]
-    assert shown[4].endswith(" 0 promoted")
-    assert "0.2500 – 2 before" in shown[5]
+    assert shown[4].endswith("0.9000 – 1 promoted")
+    assert shown[5].endswith("– – 2 before")
     assert shown[6].startswith(f"{b} was promoted by ")
     assert lines("rollback", "--config", conf)[0] == f"{a} is promoted, was {b}"
     assert lines("list", "--config", conf)[6].startswith(f"{a} was gone back to by ")

@@ -12,7 +12,7 @@ from recspark.config import Settings
 from recspark.data.arrivals import Arrived, arrived_by, folders_by
 from recspark.data.sources import RawTable, open_raw
 from recspark.data.text import LONGEST_TEXT, Template, parse_template
-from recspark.data.values import TimeUnit, at, plain_text
+from recspark.data.values import BLANK, TimeUnit, at, plain_text
 from recspark.errors import UserError
 from recspark.tables import is_id_type
 
@@ -32,7 +32,7 @@ class InteractionColumns(Settings):
     weight: str | None = Field(
         None,
         description="how much an event counts, 1 where there is none; those of a pair add up, as far as preprocess.duplicates keeps them; 0 says nothing "
-        "to the factorization and EASE, while the sequence model, the objectives by pair and rerankers take all events alike",
+        "to the factorization and EASE; the objectives by pair weigh their targets by it; histories, the sequence model and rerankers take all events alike",
     )
     event_type: str | None = Field(None, description="kept in the table for SQL; no stage looks at it")
     split: str | None = Field(None, description="for split: {kind: provided}")
@@ -199,7 +199,7 @@ def attribute_map(frame: DataFrame, attributes: dict[str, str], where: str) -> C
     """map<string,string> of the attributes that have a value."""
     pairs = [part for ours, raw in attributes.items() for part in (F.lit(ours), as_text(frame, raw, where))]
     mapping = F.create_map(*pairs).cast("map<string,string>")
-    return F.map_filter(mapping, lambda _, value: F.trim(value) != "")
+    return F.map_filter(mapping, lambda _, value: ~value.rlike(BLANK))
 
 
 def require_columns(frame: DataFrame, where: str, wanted: dict[str, list[str]]) -> None:

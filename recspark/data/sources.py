@@ -33,7 +33,7 @@ class Files(Settings):
     @field_validator("options")
     @classmethod
     def _no_inference(cls, options: Options) -> Options:
-        if "inferSchema" in options:
+        if any(name.lower() == "inferschema" for name in options):
             raise ValueError(
                 "inferSchema would make an id 007 a 7; CSV is read as strings, numbers are told by their look"
             )

@@ -19,6 +19,7 @@ MAGNITUDES = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
 LEAST = 1e8  # seconds, in March 1973: a smaller number is a day like 20260131, or counts something else
 # Java's parser also takes "5d" and "5f", and a cast to a timestamp takes "12:03" (today!), "now" and "epoch".
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:nan|inf|infinity)\s*$"
+BLANK = r"^[\s\p{Z}]*$"  # tabs, line ends and the no-break space among it
 DATE = r"^\s*[+-]?\d{4,6}-\d"
 
 
@@ -30,7 +31,7 @@ def at(name: str) -> Column:
 def is_blank(column: Column, data_type: T.DataType) -> Column:
     """Null, or a string of nothing but white space."""
     if isinstance(data_type, T.StringType):
-        return column.isNull() | (F.trim(column) == "")
+        return column.isNull() | column.rlike(BLANK)
     return column.isNull()
 
 

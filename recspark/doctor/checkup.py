@@ -7,6 +7,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from recspark.errors import UserError
 from recspark.lake import Lake
+from recspark.stages.training import RankedTraining
+from recspark.stages.versions import NEWEST, TONIGHT
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -39,3 +41,12 @@ class Checkup:
         """Whether driver and tasks are processes of this machine, Spark's or of a session not yet started."""
         master = self.started.sparkContext.master if self.started else self.deployment.spark.master
         return (master or "").startswith("local")
+
+    @property
+    def trainings(self) -> list[RankedTraining]:
+        """The sections that say how ranks train, of the stages that may run: those that train a retriever not where one that is there is taken."""
+        deployment = self.deployment
+        sections: list[Any] = [deployment.sequence, deployment.rerank and deployment.rerank.model]
+        if deployment.embed.retriever in (TONIGHT, NEWEST):
+            sections = [deployment.pretrain, deployment.finetune, *sections]
+        return [section for section in sections if isinstance(section, RankedTraining)]

@@ -5,18 +5,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recspark import session
 from recspark.doctor.checkup import Caution, Checkup
 from recspark.doctor.machine import cores
 from recspark.errors import UserError
 from recspark.lake.catalog import require_metastore
-from recspark.stages.training import RankedTraining
 from recspark.training.launcher import check_launch
-
-if TYPE_CHECKING:
-    from recspark.pipeline import Deployment
 
 PATIENCE = 60  # seconds until an executor must have answered
 COMPARED = ("pyspark", "numpy", "pandas", "pyarrow", "torch", "transformers")
@@ -40,7 +36,7 @@ def spark(checkup: Checkup) -> str:
 def executors(checkup: Checkup) -> str:
     """Asks the executors' Python for its version and packages, and compares."""
     context = checkup.session.sparkContext
-    slots, training = max(1, context.defaultParallelism), trainings(checkup.deployment)
+    slots, training = max(1, context.defaultParallelism), checkup.trainings
     modules = ["recspark", "petastorm"] if any(s.reader == "petastorm" for s in training) else ["recspark"]
     modules += ["horovod"] if any(s.launcher == "horovod" for s in training) else []
     timer = threading.Timer(PATIENCE, context.cancelAllJobs)
@@ -121,19 +117,12 @@ def differences(probe: dict[str, Any]) -> list[str]:
 def ranks(checkup: Checkup) -> str:
     """A task slot for each rank at once, and what starts them, of every section that trains."""
     found = []
-    for settings in trainings(checkup.deployment):
+    for settings in checkup.trainings:
         check_launch(checkup.session, settings)
         found.append(
             f"{settings.section}: {settings.num_processes} by {settings.launcher}, reading by {settings.reader}"
         )
     return "; ".join(found)
-
-
-def trainings(deployment: "Deployment") -> list[RankedTraining]:
-    """The sections that say how ranks train."""
-    rerank = deployment.rerank and deployment.rerank.model
-    sections = (deployment.pretrain, deployment.finetune, deployment.sequence, rerank)
-    return [section for section in sections if isinstance(section, RankedTraining)]
 
 
 def catalog(checkup: Checkup) -> str:

@@ -71,7 +71,8 @@ def encoder(checkup: Checkup) -> str:
 
     from recspark.models.encoder import PRETRAINED, load_encoder, load_tokenizer, pad
 
-    if checkup.deployment.encoder.path == PRETRAINED and not checkup.lake.model_dates("pretrained"):
+    made = [date for date in checkup.lake.model_dates("pretrained") if date <= checkup.lake.run_date]
+    if checkup.deployment.encoder.path == PRETRAINED and not made:
         return "the stage pretrain will make it"
     settings = base_encoder(checkup.lake, checkup.deployment.encoder)
     absent = [probe["host"] for probe in checkup.probes if not probe["encoder"]]

@@ -55,15 +55,15 @@ def packages(checkup: Checkup) -> str:
         raise UserError(
             f"pyarrow {pyarrow} was built for numpy 1 and numpy is {numpy}; install from requirements.lock, or numpy<2"
         )
-    if checkup.deployment.finetune.reader == "petastorm":
+    if readers := [s.section for s in checkup.trainings if s.reader == "petastorm"]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             try:
                 importlib.import_module("petastorm.reader")
             except Exception as error:  # a broken binary raises what it likes
                 raise UserError(
-                    f"finetune.reader is petastorm, which does not load ({error}); install recspark's extra petastorm, or set "
-                    "finetune.reader: arrow"
+                    f"{readers[0]}.reader is petastorm, which does not load ({error}); install recspark's extra petastorm, or set "
+                    f"{', '.join(f'{section}.reader' for section in readers)}: arrow"
                 ) from None
     import torch
 

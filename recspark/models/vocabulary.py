@@ -5,6 +5,7 @@ Each way is its settings. To add one: write the class here and add its name to `
 
 import json
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
@@ -18,6 +19,8 @@ log = logging.getLogger("recspark")
 
 Texts = Callable[[], Iterator[str]]  # the corpus, from its beginning each time
 
+PIECE = re.compile(r"[^\s:$][^\s:]*")  # what the library's templates read as one token
+
 
 class Specials(Settings):
     """Tokens that stand for something else than text."""
@@ -30,9 +33,14 @@ class Specials(Settings):
     more: tuple[str, ...] = Field((), description="of your own, never split")
 
     @model_validator(mode="after")
-    def _distinct(self) -> "Specials":
+    def _distinct_words(self) -> "Specials":
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"special tokens must differ; found {list(self.names)}")
+        for name in (self.first, self.last):  # which stand in a template of the tokenizers library
+            if not PIECE.fullmatch(name):
+                raise ValueError(
+                    f"first and last are one word each, without a colon, and do not begin with $; found {name!r}"
+                )
         return self
 
     @property

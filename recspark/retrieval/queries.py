@@ -26,12 +26,12 @@ class QueryTokens:
 
 def tokenise_queries(tokenizer: Any, queries: list[str], max_length: int, prefix: str = "") -> list[QueryTokens]:
     """Tokens of normalised queries, at most `max_length`, special tokens included; the prefix is what the model wants before a query."""
-    queries, before = [prefix + query for query in queries], tokenise(tokenizer, [prefix], max_length)[0]
-    read, longer = (tokenise(tokenizer, queries, length) for length in (max_length, max_length + 1))
-    special = {*tokenizer.all_special_ids, *before}
+    whole = [prefix + query for query in queries]
+    read, longer = (tokenise(tokenizer, whole, length) for length in (max_length, max_length + 1))
+    special, bare = set(tokenizer.all_special_ids), tokenise(tokenizer, queries, max_length)
     return [
-        QueryTokens(ids, len(more) > len(ids), not special.issuperset(ids))
-        for ids, more in zip(read, longer, strict=True)
+        QueryTokens(ids, len(more) > len(ids), not special.issuperset(own))
+        for ids, more, own in zip(read, longer, bare, strict=True)
     ]
 
 

@@ -83,7 +83,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     lake.write(rows.select(*(column.name for column in ITEM_INDEX.columns)), ITEM_INDEX, **about)
     index = lake.read(spark, ITEM_INDEX)  # so that the manifest of index_lists says which it was made from
     centroids = shaped(index, found_LD)
-    users = sampled(vectors.users, "user_id", settings.sample_users, config.seed)
+    # Users without any event share one vector: they would say of the index what is true of one user.
+    met = vectors.users.where("events > 0")
+    users = sampled(met if met.first() else vectors.users, "user_id", settings.sample_users, config.seed)
     seen = vectors.seen(interactions)
     exact = exact_lists(users, seen, catalogue, config.candidates)
     measured = measure(users, exact.join(index, "item_id"), centroids, settings.recall)

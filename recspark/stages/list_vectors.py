@@ -13,7 +13,15 @@ from recspark.lake import Lake
 from recspark.retrieval.combination import Again, Choice
 from recspark.stages.lists import NEVER_AGAIN, SEEN_SPLITS
 from recspark.stages.provenance import require_made_from
-from recspark.tables import COMBINED_ITEM_VECTORS, COMBINED_USER_VECTORS, INTERACTIONS, ITEM_VECTORS, USER_VECTORS
+from recspark.tables import (
+    COMBINED_ITEM_VECTORS,
+    COMBINED_USER_VECTORS,
+    INTERACTIONS,
+    ITEM_VECTORS,
+    ITEMS,
+    USER_VECTORS,
+    USERS,
+)
 
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
@@ -59,11 +67,11 @@ class ListVectors:
 def list_vectors(spark: SparkSession, lake: Lake, config: "Deployment") -> ListVectors:
     """The tables of this run date.
 
-    Raises UserError if the vectors were made from another log than is there now, or the combined ones from others than those that are there
+    Raises UserError if the vectors were made from another log, catalogue or users than are there now, or the combined ones from others than those that are there
     now, or are of two runs.
     """
-    for table in (ITEM_VECTORS, USER_VECTORS):
-        require_made_from(lake, table, (INTERACTIONS,), "embed")
+    require_made_from(lake, ITEM_VECTORS, (INTERACTIONS, ITEMS), "embed")
+    require_made_from(lake, USER_VECTORS, (INTERACTIONS, USERS), "embed")
     if config.combine is None:
         return ListVectors(lake.read(spark, ITEM_VECTORS), lake.read(spark, USER_VECTORS), "nothing", config.seed)
     items, users = lake.read(spark, COMBINED_ITEM_VECTORS), lake.read(spark, COMBINED_USER_VECTORS)

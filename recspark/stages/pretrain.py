@@ -135,7 +135,11 @@ def pooling_to_keep(start: Start, encoder: EncoderConfig) -> Pooling | None:
 
     Raises UserError, before anything is trained, if neither says one that there is.
     """
-    return (encoder.pooling or pooling_of(model_folder(start.path))) if isinstance(start, Continued) else None
+    return (
+        (encoder.pooling or pooling_of(model_folder(start.path, "pretrain.start.path")))
+        if isinstance(start, Continued)
+        else None
+    )
 
 
 def found_everywhere(start: Start) -> Start:
@@ -149,10 +153,12 @@ def recipe_of(config: "Deployment", settings: PretrainConfig) -> str:
     """Hash of what decides the model beside the texts."""
     launch = {"reader", "launcher", "num_processes", "threads_per_process", "refresh_days"}
     launch |= {name for name in PretrainConfig.model_fields if name.endswith("_timeout")}
-    models = [getattr(part, "path", None) for part in (settings.start, settings.vocabulary)]
+    parts = {"start": settings.start, "vocabulary": settings.vocabulary}
+    paths = {f"pretrain.{name}.path": getattr(part, "path", None) for name, part in parts.items()}
+    models = [content_hash(model_folder(path, setting)) for setting, path in paths.items() if path]
     texts = [source.model_dump_json() for source in config.preprocess.sources.values()]
     texts += [] if settings.corpus else [config.preprocess.items.model_dump_json()]
-    content = [settings.model_dump_json(exclude=launch), config.seed, *map(content_hash, filter(None, models)), *texts]
+    content = [settings.model_dump_json(exclude=launch), config.seed, *models, *texts]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

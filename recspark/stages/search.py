@@ -62,16 +62,26 @@ class SearchConfig(Settings):
     memory_mib: int = Field(64, ge=1, description="MiB a task may use for scores, beside the block's own lists")
 
 
+def check(config: "Deployment") -> None:
+    """Before the night's other stages run. Raises UserError without queries, or without bm25s where words shall count."""
+    if config.search.queries is None:
+        raise UserError(
+            f'search: {QUERIES} is not set; give it files with columns query_id and query. `recspark search "…"` answers one query'
+        )
+    if config.search.bm25_weight:
+        from recspark.retrieval.words import require_bm25s
+
+        require_bm25s()
+
+
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read the queries, items, text_vectors and, for queries with a user, item_vectors and user_vectors; write search_results.
 
     Raises UserError where there is no query to answer, K items cannot be had, or tables, queries and model do not fit together.
     """
-    settings = config.search
-    if settings.queries is None:
-        raise UserError(
-            f'search: {QUERIES} is not set; give it files with columns query_id and query. `recspark search "…"` answers one query'
-        )
+    check(config)
+    settings, source = config.search, config.search.queries
+    assert source is not None  # check sees to it
     lake.clear_scratch("search")
     scratch = lake.scratch("search")
     path, model_hash = lake.read_version(RETRIEVER, version := retriever_behind(lake, TEXT_VECTORS))
@@ -79,7 +89,7 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     require_vectors_of(lake, "search", TEXT_VECTORS, model_of(texts), model_hash)
 
     trusted = config.encoder.trust_remote_code
-    asked = keep(prepared(read_queries(spark, settings.queries), path, model_hash, trusted), f"{scratch}/queries")
+    asked = keep(prepared(read_queries(spark, source), path, model_hash, trusted), f"{scratch}/queries")
     queries = require_queries(asked)
     distinct = queries.select("text_hash", "token_ids").dropDuplicates(["text_hash"])
     retriever = config.encoder.model_copy(update={"path": path, "pooling": None})

@@ -87,17 +87,22 @@ class TuneConfig(Settings):
     pruner: Pruner = Median()
 
 
+def check(config: "Deployment") -> None:
+    """Before the night's other stages run. Raises UserError where nothing is to be searched."""
+    if not config.tune.space:
+        raise UserError(
+            "tune: tune.space is empty; name settings and what they may be, such as "
+            "tune.space: {finetune.adaptation.learning_rate: {kind: float, low: 1.0e-4, high: 1.0e-2, log: true}}"
+        )
+
+
 def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     """Read interactions, items and users; write trials, and under tuning/ the study, best.yaml and report.html.
 
     Raises UserError where nothing is to be searched, a table is missing, or what fails would fail every trial; RunFailed where no
     trial came to its end.
     """
-    if not config.tune.space:
-        raise UserError(
-            "tune: tune.space is empty; name settings and what they may be, such as "
-            "tune.space: {finetune.adaptation.learning_rate: {kind: float, low: 1.0e-4, high: 1.0e-2, log: true}}"
-        )
+    check(config)
     folder = f"tuning/{config.tune.study or lake.run_date}"
     trials = lake.within(f"{folder}/lake")
     tables = key_of(*(lake.manifest(table)["fingerprint"] for table in (INTERACTIONS, ITEMS)), str(lake.run_date))

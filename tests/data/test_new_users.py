@@ -1,6 +1,7 @@
 """Which events of whom are the first, and what is new after them."""
 
 import pytest
+from pyspark.sql import functions as F
 
 from recspark.data.new_users import after_each, had_and_new, placed_events
 from recspark.tables import INTERACTIONS, ITEM_VECTORS
@@ -50,6 +51,32 @@ def test_what_was_had_or_masked_is_not_new_later(spark, interactions):
     had, new = (sorted(tuple(r) for r in frame.collect()) for frame in had_and_new(events, interactions, 3))
     assert had == [(2, 5), (2, 6), (2, 7), (2, 9)]
     assert new == [(2, 8)]  # the second event with 5 and the one with 9 bring nothing new
+
+
+def test_an_event_that_weighs_nothing_was_had_and_counts_as_no_event(spark):
+    """The times are 0 to 5; only 1, 3 and 4 weigh anything."""
+    rows = [
+        (2, item, time, None, None, float(time in (1, 3, 4)), None, "test")
+        for time, item in enumerate((5, 6, 7, 8, 9, 10))
+    ]
+    events = placed_events(table_frame(spark, INTERACTIONS, rows), items(spark, *range(5, 11)), 2, 42)
+    assert [(r.order, r.place) for r in events.orderBy("order").collect()] == [
+        (1, 0),
+        (2, 1),
+        (3, 1),
+        (4, 2),
+        (5, 3),
+        (6, 3),
+    ]
+    assert not placed_events(table_frame(spark, INTERACTIONS, rows), items(spark, *range(5, 11)), 3, 42).collect()
+    had, new = (
+        sorted(tuple(r) for r in frame.collect())
+        for frame in had_and_new(events, events.limit(0).withColumn("split", F.lit("")), 1)
+    )
+    assert had == [(2, 5), (2, 6), (2, 7)]
+    assert new == [(2, 8), (2, 9)]
+    first = sorted((r.order_key, r.item_id) for r in after_each(events, (1,)).collect())
+    assert first == [(1, 5), (2, 6), (3, 7)]
 
 
 def test_each_user_stands_for_as_many_as_there_are_counts(spark, interactions):

@@ -85,11 +85,14 @@ def test_whole_numbers_are_exact_to_64_bits_and_fractions_null(spark: SparkSessi
 
 
 def test_blank_is_null_or_only_white_space(spark: SparkSession) -> None:
-    frame = column(spark, [None, "", "  ", "0"], "string")
+    frame = column(spark, [None, "", "  ", "\t\r\n", "\u00a0\u3000", "0", " . "], "string")
     assert [r[0] for r in frame.select(is_blank(F.col("v"), frame.schema["v"].dataType)).collect()] == [
         True,
         True,
         True,
+        True,
+        True,
+        False,
         False,
     ]
 

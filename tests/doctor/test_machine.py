@@ -30,6 +30,7 @@ def test_petastorm_that_does_not_load_is_told_if_it_is_to_read(monkeypatch):
     assert "torch" in machine.packages(checkup())
     with pytest.raises(UserError, match=r"set finetune.reader: arrow"):
         machine.packages(checkup(finetune={"reader": "petastorm"}))
+    assert "torch" in machine.packages(checkup(finetune={"reader": "petastorm"}, embed={"retriever": "promoted"}))
 
 
 def test_memory_is_set_against_driver_and_tasks(monkeypatch):

@@ -4,12 +4,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from recspark.doctor.checkup import Checkup
+from recspark.stages.embed import EmbedConfig
+from recspark.stages.finetune import FinetuneConfig
 
 
 def checkup(**settings: Any) -> Checkup:
     """A visit of which a check sees only these settings."""
-    finetune = SimpleNamespace(
-        **{"reader": "arrow", "launcher": "local", "threads_per_process": 1, **settings.get("finetune", {})}
+    alone = {"reader": "arrow", "launcher": "local", "num_processes": 1, "threads_per_process": 1}
+    deployment = SimpleNamespace(
+        finetune=FinetuneConfig(**{**alone, **settings.get("finetune", {})}),
+        embed=EmbedConfig(**settings.get("embed", {})),
+        pretrain=None,
+        sequence=None,
+        rerank=None,
+        spark=SimpleNamespace(master="local[2]", driver_memory="2g"),
+        lake="lake",
     )
-    spark = SimpleNamespace(master="local[2]", driver_memory="2g")
-    return Checkup(SimpleNamespace(finetune=finetune, spark=spark, lake="lake"), SimpleNamespace(root="/"))  # type: ignore[arg-type]
+    return Checkup(deployment, SimpleNamespace(root="/"))  # type: ignore[arg-type]

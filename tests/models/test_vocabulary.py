@@ -52,6 +52,13 @@ def test_special_tokens_must_differ():
         Specials(mask="[PAD]")
 
 
+@pytest.mark.parametrize("name", ["[A B]", "</s>:1", "$A", ""])
+def test_what_a_template_cannot_hold_is_no_first_or_last_token(name: str):
+    for where in ("first", "last"):
+        with pytest.raises(ValueError, match="first and last are one word each"):
+            Specials(**{where: name})
+
+
 def test_a_vocabulary_larger_than_the_corpus_gives_is_said_and_made(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, "recspark"):
         tokenizer = WordPiece(size=5000).learn(texts, True)

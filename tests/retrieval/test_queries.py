@@ -48,3 +48,5 @@ def test_what_the_model_wants_before_a_query_is_read_and_is_nothing_that_it_know
     assert plain.token_ids == tokenizer("a: b")["input_ids"]
     assert plain.known
     assert not unknown.known
+    (alike,) = tokenise_queries(tokenizer, ["a"], 8, prefix="a: ")
+    assert alike.known  # though the prefix has the same token

@@ -18,7 +18,7 @@ from recspark.stages.candidates import (
     require_enough_items,
 )
 from recspark.stages.list_vectors import require_one_model
-from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, USER_VECTORS
+from recspark.tables import CANDIDATES, INTERACTIONS, ITEM_VECTORS, ITEMS, USER_VECTORS, USERS
 from tests.vector_world import lists_of, new_lake, settings, write_world
 
 SPLITS = ["train", "valid", "history", "masked", "test"]
@@ -186,6 +186,20 @@ def test_vectors_of_another_log_than_is_there_now_are_the_users_error(spark, tmp
         lake.write_json(f"{table.name}/run_date={lake.run_date}/_manifest.json", manifest)
     with pytest.raises(
         UserError, match=r"item_vectors .* was made from another interactions than is there now; run again from embed"
+    ):
+        run(spark, lake, top_k=2)
+
+
+@pytest.mark.parametrize(("table", "of"), [(ITEMS, ITEM_VECTORS), (USERS, USER_VECTORS)], ids=lambda t: t.name)
+def test_vectors_of_another_catalogue_or_other_users_are_the_users_error(spark, tmp_path, table, of):
+    lake = new_lake(tmp_path)
+    write_world(lake, {1: [1]}, {i: [i] for i in range(5)}, [(1, 0, "train")])
+    lake.write_json(f"{table.name}/run_date={lake.run_date}/_manifest.json", {"fingerprint": "of now"})
+    manifest = lake.manifest(of)
+    manifest["inputs"] = {table.name: {"path": "", "rows": 1, "fingerprint": "of then"}}
+    lake.write_json(f"{of.name}/run_date={lake.run_date}/_manifest.json", manifest)
+    with pytest.raises(
+        UserError, match=rf"{of.name} .* was made from another {table.name} than is there now; run again from embed"
     ):
         run(spark, lake, top_k=2)
 

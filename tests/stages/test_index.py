@@ -12,8 +12,9 @@ from recspark.pipeline import Deployment
 from recspark.stages import candidates, index
 from recspark.stages.candidates import CandidatesConfig
 from recspark.stages.index import IndexConfig
-from recspark.tables import INDEX_LISTS, ITEM_INDEX, ITEM_VECTORS
+from recspark.tables import INDEX_LISTS, ITEM_INDEX, ITEM_VECTORS, USER_VECTORS
 from tests import nightly
+from tests.table_rows import write
 from tests.vector_world import lists_of, new_lake, settings, table_frame, write_world
 
 TOP_K = 10
@@ -143,3 +144,17 @@ def test_an_index_beside_combine_is_a_mistake_before_spark_starts(tmp_path):
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(UserError, match="index: the vectors that combine makes are longer than the catalogue"):
         load(path, Deployment)
+
+
+def test_the_index_is_measured_on_users_who_had_something(spark, tmp_path):
+    """Nine in ten have the mean vector: they would be nearly all of a sample."""
+    rng = np.random.default_rng(6)
+    items = {n: rng.standard_normal(4) for n in range(60)}
+    users = {n: rng.standard_normal(4) for n in range(5)} | {n: np.zeros(4) for n in range(5, 50)}
+    lake = new_lake(tmp_path)
+    write_world(lake, users, items, [(n, n, "train") for n in range(5)])
+    write(
+        lake, USER_VECTORS, [(n, np.asarray(v, np.float32), int(n < 5), "model") for n, v in users.items()], pa.int64()
+    )
+    index.run(spark, lake, config(lists=6, sample_users=20))
+    assert lake.manifest(INDEX_LISTS)["users"] == 5

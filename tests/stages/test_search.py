@@ -2,12 +2,14 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from recspark import runner
 from recspark import search as command
 from recspark.data.sources import Source
 from recspark.data.text import text_hash
@@ -101,6 +103,15 @@ def test_words_users_and_odd_queries_at_once_as_the_command_answers_them(spark, 
 def test_without_queries_the_error_says_what_to_set(spark, lake):
     with pytest.raises(UserError, match=r"search.queries is not set; give it files with columns query_id and query"):
         search.run(spark, lake, deployment(lake))
+
+
+def test_what_search_lacks_is_said_before_the_night_begins(lake, monkeypatch):
+    with pytest.raises(UserError, match=r"search.queries is not set"):
+        runner.check(deployment(lake), ["preprocess", "search"])
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    words = deployment(lake, "search.queries={path: q.parquet}", "search.bm25_weight=0.1")
+    with pytest.raises(UserError, match="BM25 needs the package bm25s"):
+        runner.check(words, ["preprocess", "search"])
 
 
 @pytest.mark.parametrize(
