@@ -99,14 +99,15 @@ def with_mined(
     if not dates:
         log.info("  no candidates of an earlier run date: negatives are random ones only")
         return examples.select("*", nothing)
-    depth = lake.manifest(CANDIDATES, dates[-1]).get(TOP_K)
-    if depth is not None and settings.hard_ranks[0] > depth:
+    first, depth = settings.hard_ranks[0], lake.manifest(CANDIDATES, dates[-1]).get(TOP_K)
+    if depth is not None and first > depth:
         log.warning(
             "  no hard negatives: finetune.pairs.hard_ranks begin at %d, and the lists of %s have %d items",
-            settings.hard_ranks[0],
+            first,
             dates[-1],
             depth,
         )
+        return examples.select("*", nothing)
     log.info("  hard negatives from the candidates of %s, ranks %d to %d", dates[-1], *settings.hard_ranks)
     found = made.mined(lake.read(spark, CANDIDATES, dates[-1]), settings.hard_ranks, pairs, positions)
     return examples.join(found, "user_id", "left").withColumn("mined", F.coalesce("mined", F.lit(b"")))
