@@ -23,7 +23,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from harness import Contender, Line, Side, Turns, alternate, arguments, data_set, in_seconds, matmul_gflops, tell
+from harness import (
+    Contender,
+    Line,
+    Side,
+    Turns,
+    alternate,
+    arguments,
+    data_set,
+    in_seconds,
+    matmul_gflops,
+    tell,
+    to_come,
+)
 from numpy.typing import NDArray
 
 from recspark.data.catalogue import vectors_of
@@ -87,11 +99,13 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder, rates, lines = Path(name), matmul_gflops(given.turns), []
         write(Log("awake", logs[0].pairs_N2[:AWAKE_EVENTS]), folder)
-        for log in logs:
+        for number, log in enumerate(logs, 1):
             write(log, folder)
             lines += compare(log, folder, given.turns, given.quick)
-        rates += matmul_gflops(given.turns)
-    tell("factorize", lines, left_out, rates, given.quick)
+            rates += matmul_gflops(given.turns)
+            tell(
+                "factorize", lines, left_out + to_come(later.name for later in logs[number:]), rates, given.quick
+            )  # each is kept once it is there
 
 
 def write(log: Log, folder: Path) -> None:

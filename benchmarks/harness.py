@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -273,6 +273,11 @@ def tell(
         kept = RESULTS / f"{name}.json"
         kept.write_text(json.dumps(result(lines, left_out, rates) | more, indent=2) + "\n")
         print(f"written: {kept}")
+
+
+def to_come(names: Iterable[str]) -> list[str]:
+    """What a result leaves out that is kept before all of it is there."""
+    return [f"{name}: its turn had not come" for name in names]
 
 
 def result(lines: Sequence[Line], left_out: Sequence[str], rates: Sequence[float]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from evaluate import PEERS, THEIRS
-from harness import Contender, Line, Side, Turns, alternate, arguments, matmul_gflops, tell
+from harness import Contender, Line, Side, Turns, alternate, arguments, matmul_gflops, tell, to_come
 
 HERE = Path(__file__).parent
 PEER_GOAL, SILENT_GOAL, THREADS_GOAL, TORCH_GOAL = 5.0, 0.95, 1.0, 1.0
@@ -62,10 +62,13 @@ def main() -> None:
     if not (PEERS / ".ready").exists():
         left_out.append("sentence-transformers' trainer: what it wants is not in .venv-peers")
     rates, lines = matmul_gflops(given.turns), []
-    for data in sets:
+    for number, data in enumerate(sets, 1):
         with TemporaryDirectory() as folder:
             lines += compare(data, Path(folder), given.turns, given.quick)
-    tell("train", lines, left_out, rates + matmul_gflops(given.turns), given.quick)
+        rates += matmul_gflops(given.turns)
+        tell(
+            "train", lines, left_out + to_come(later.name for later in sets[number:]), rates, given.quick
+        )  # each is kept once it is there
 
 
 def compare(data: Data, folder: Path, turns: int, quick: bool) -> list[Line]:
