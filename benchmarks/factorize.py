@@ -23,19 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from harness import (
-    Contender,
-    Line,
-    Side,
-    Turns,
-    alternate,
-    arguments,
-    data_set,
-    in_seconds,
-    matmul_gflops,
-    tell,
-    to_come,
-)
+from harness import Contender, Line, Side, Turns, alternate, arguments, data_set, in_seconds, matmul_gflops, tell
 from numpy.typing import NDArray
 
 from recspark.data.catalogue import vectors_of
@@ -103,9 +91,7 @@ def main() -> None:
             write(log, folder)
             lines += compare(log, folder, given.turns, given.quick)
             rates += matmul_gflops(given.turns)
-            tell(
-                "factorize", lines, left_out + to_come(later.name for later in logs[number:]), rates, given.quick
-            )  # each is kept once it is there
+            tell("factorize", lines, left_out, rates, given.quick, to_come=[later.name for later in logs[number:]])
 
 
 def write(log: Log, folder: Path) -> None:

@@ -253,12 +253,20 @@ def arguments(description: str | None) -> argparse.Namespace:
 
 
 def tell(
-    name: str, lines: Sequence[Line], left_out: Sequence[str], rates: Sequence[float], quick: bool, **more: Any
+    name: str,
+    lines: Sequence[Line],
+    left_out: Sequence[str],
+    rates: Sequence[float],
+    quick: bool,
+    to_come: Iterable[str] = (),
+    **more: Any,
 ) -> None:
     """Print the table; keep it in results/NAME.json unless quick. Ends with status 1 if two sides' answers differ.
 
-    rates: of the matrix product, GFLOP/s. left_out: what was not measured, and why. more: kept beside.
+    rates: of the matrix product, GFLOP/s. left_out: what was not measured, and why. to_come: data sets that are measured after this; what
+    there is so far is kept. more: kept beside.
     """
+    left_out = [*left_out, *(f"{what}: its turn had not come" for what in to_come)]
     print(f"\nmatrix product, fp32, {CORES} cores: {statistics.median(rates):.0f} GFLOP/s\n")
     print("| what | ours | peer | ratio | goal | reached | same answer | ours, peak MiB | peer, peak MiB |")
     print("|---|---|---|---|---|---|---|---|---|")
@@ -273,11 +281,6 @@ def tell(
         kept = RESULTS / f"{name}.json"
         kept.write_text(json.dumps(result(lines, left_out, rates) | more, indent=2) + "\n")
         print(f"written: {kept}")
-
-
-def to_come(names: Iterable[str]) -> list[str]:
-    """What a result leaves out that is kept before all of it is there."""
-    return [f"{name}: its turn had not come" for name in names]
 
 
 def result(lines: Sequence[Line], left_out: Sequence[str], rates: Sequence[float]) -> dict[str, Any]:

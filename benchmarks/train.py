@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from evaluate import PEERS, THEIRS
-from harness import Contender, Line, Side, Turns, alternate, arguments, matmul_gflops, tell, to_come
+from harness import Contender, Line, Side, Turns, alternate, arguments, matmul_gflops, tell
 
 HERE = Path(__file__).parent
 PEER_GOAL, SILENT_GOAL, THREADS_GOAL, TORCH_GOAL = 5.0, 0.95, 1.0, 1.0
@@ -66,9 +66,7 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             lines += compare(data, Path(folder), given.turns, given.quick)
         rates += matmul_gflops(given.turns)
-        tell(
-            "train", lines, left_out + to_come(later.name for later in sets[number:]), rates, given.quick
-        )  # each is kept once it is there
+        tell("train", lines, left_out, rates, given.quick, to_come=[later.name for later in sets[number:]])
 
 
 def compare(data: Data, folder: Path, turns: int, quick: bool) -> list[Line]:

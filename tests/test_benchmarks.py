@@ -63,6 +63,8 @@ def test_a_result_is_kept_with_what_was_left_out(tmp_path: Path, monkeypatch: py
     harness.tell("work", [line([2], [6], goal=3)], ["a peer"], [90.0, 100.0, 140.0], quick=False)
     kept = json.loads((tmp_path / "work.json").read_text())
     assert (kept["matmul_gflops"], kept["left_out"], kept["lines"][0]["reached"]) == (100.0, ["a peer"], True)
+    harness.tell("work", [line([2], [6], goal=3)], ["a peer"], [90.0], quick=False, to_come=["a log"])
+    assert json.loads((tmp_path / "work.json").read_text())["left_out"] == ["a peer", "a log: its turn had not come"]
 
 
 def side(tmp_path: Path, name: str) -> harness.Side:
