@@ -23,6 +23,8 @@ from recspark.models.factors import Floats, Rows
 
 FACTORS = "block int, matrix binary"
 FAN_IN = 16
+PAIRS_A_BLOCK = 1_000_000
+FEWEST, MOST = 2, 2000  # blocks; a vector goes to every block that needs it, so ever more of them move ever more
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,12 @@ class Links:
     pairs, or those that `users` (user_id) names. Pairs of items or users that are not named are left out.
     """
 
-    def __init__(self, pairs: DataFrame, items: DataFrame, blocks: int, scratch: str, users: DataFrame | None = None):
+    def __init__(
+        self, pairs: DataFrame, items: DataFrame, blocks: int | None, scratch: str, users: DataFrame | None = None
+    ):
+        """blocks: a side; None: so many as there are pairs for (`blocks_for_pairs`)."""
+        pairs = keep(pairs, f"{scratch}/linked")
+        blocks = blocks or blocks_for_pairs(pairs.count())
         self.blocks, self.scratch = blocks, scratch
         named = pairs.select("user_id").distinct() if users is None else users
         users = index_ids(named.select(F.col("user_id").alias("id")), blocks)
@@ -69,6 +76,11 @@ class Links:
     def items(self) -> Side:
         """Rows are items, columns users."""
         return build_side(self.located, "item", "user", self.item_index, self.blocks, f"{self.scratch}/items")
+
+
+def blocks_for_pairs(pairs: int) -> int:
+    """One for every million, two at least; by the data alone, so that a result does not depend on the machine."""
+    return min(MOST, max(FEWEST, -(-pairs // PAIRS_A_BLOCK)))
 
 
 def index_ids(ids: DataFrame, blocks: int) -> DataFrame:

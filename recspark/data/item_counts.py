@@ -19,12 +19,12 @@ COUNTED = "item int, other int, users bigint"
 TILE = 4_000_000  # entries of a product that are in memory together
 
 
-def item_counts(pairs: DataFrame, catalogue: Catalogue, blocks: int, scratch: str) -> NDArray[np.float64]:
+def item_counts(pairs: DataFrame, catalogue: Catalogue, scratch: str) -> NDArray[np.float64]:
     """(M, M) by position: users who have both items; on the diagonal, who have the one. pairs: (user_id, item_id), each once.
 
     The driver holds them, 8 M² bytes.
     """
-    return dense_counts(write_counts(pairs, catalogue, blocks, scratch), catalogue.items)
+    return dense_counts(write_counts(pairs, catalogue, scratch), catalogue.items)
 
 
 def shared_pairs(pairs: DataFrame) -> int:
@@ -34,10 +34,10 @@ def shared_pairs(pairs: DataFrame) -> int:
     return int((row and row[0]) or 0)
 
 
-def write_counts(pairs: DataFrame, catalogue: Catalogue, blocks: int, scratch: str) -> str:
+def write_counts(pairs: DataFrame, catalogue: Catalogue, scratch: str) -> str:
     """The folder of (item, other, users), by position, of all items that share a user, an item with itself among them.
 
-    Blocks of users are multiplied on the executors, some items at a time: one holds its block's pairs, and of the product TILE entries.
+    Blocks of users, as many as a shuffle has partitions, are multiplied on the executors, some items at a time: one holds its block's pairs, and of the product TILE entries.
     """
     size = catalogue.items
 
@@ -58,7 +58,7 @@ def write_counts(pairs: DataFrame, catalogue: Catalogue, blocks: int, scratch: s
             )
 
     placed = pairs.join(catalogue.positions(pairs.sparkSession), "item_id")
-    shared = placed.select("user_id", "position").repartition(blocks, "user_id").mapInArrow(multiply, COUNTED)
+    shared = placed.select("user_id", "position").repartition("user_id").mapInArrow(multiply, COUNTED)
     folder = f"{scratch}/item_counts-{uuid.uuid4().hex}"
     shared.groupBy("item", "other").agg(F.sum("users").alias("users")).write.parquet(folder)
     return folder

@@ -1,4 +1,4 @@
-"""The closed-form solves of `models.factors`, run over the blocks of a sparse matrix by Spark."""
+"""The closed-form solves of `models.row_solves`, run over the blocks of a sparse matrix by Spark."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,8 @@ from recspark.data.blocks import (
     unpack,
 )
 from recspark.data.sums import exact_sum
-from recspark.models.factors import FactorSettings, Rows, keyed_normal, row_penalty, solve_rows
+from recspark.models.factors import FactorSettings, Rows, keyed_normal, row_penalty
+from recspark.models.row_solves import solve_rows
 
 SOLVED = "block int, matrix binary, gram binary"
 LEARNED = ("train",)
@@ -127,7 +128,7 @@ class Folding:
     Where the pairs and items lie in blocks is found out once.
     """
 
-    def __init__(self, pairs: DataFrame, items: DataFrame, settings: FactorSettings, blocks: int, scratch: str):
+    def __init__(self, pairs: DataFrame, items: DataFrame, settings: FactorSettings, blocks: int | None, scratch: str):
         """items: (item_id); pairs of others are left out."""
         self.links, self.settings, self.scratch = (
             Links(pairs, items.select("item_id"), blocks, scratch),
@@ -155,7 +156,7 @@ class Folding:
 
 
 def fold_in(
-    pairs: DataFrame, item_vectors: DataFrame, settings: FactorSettings, blocks: int, scratch: str
+    pairs: DataFrame, item_vectors: DataFrame, settings: FactorSettings, blocks: int | None, scratch: str
 ) -> DataFrame:
     """(user_id, vector) by one solve over each user's history: see `Folding`, for once."""
     return Folding(pairs, item_vectors, settings, blocks, scratch).users(item_vectors)

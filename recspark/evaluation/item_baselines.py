@@ -28,7 +28,6 @@ NEIGHBOUR_BYTES = 48  # a neighbour: a row of Arrow, the same in numpy, the matr
 CHARACTER_BYTES = (
     24  # a character of a text: itself, and its share of the words' counts and weights while they are made
 )
-BLOCKS = 16
 
 
 class LeftOut(Exception):
@@ -67,7 +66,7 @@ class Sources:
             raise LeftOut(
                 f"it would count {self.shared:,} pairs of items that users had both, and evaluate.pair_limit is {self.pair_limit:,}"
             )
-        return write_counts(self.pairs, self.catalogue, BLOCKS, self.scratch)
+        return write_counts(self.pairs, self.catalogue, self.scratch)
 
     @cached_property
     def shared(self) -> int:

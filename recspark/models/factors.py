@@ -16,10 +16,6 @@ from scipy.special import ndtri
 from recspark.config import Settings
 
 Floats = NDArray[np.float32]
-SOLVE_ROWS = 512  # rows whose k x k systems are held at once: 64 MiB in float64 at k = 128
-
-ROUNDED = 2.0**16  # sums of weights up to which float32 is enough: its rounding, 2^-24 of the sum, is far below any λ
-MOMENT_ROWS = 16384  # vectors that are made float64 at a time
 
 
 class FactorSettings(Settings):
@@ -64,58 +60,6 @@ def row_penalty(
 ) -> NDArray[np.float64]:
     """λ of each row: r (n + a · others)^ν, with `others` the number of rows on the other side, as far as they count."""
     return settings.regularization * (counts + settings.unobserved_weight * others) ** settings.frequency_exponent
-
-
-def solve_rows(
-    rows: Rows,
-    gram: NDArray[np.float64],
-    penalty: NDArray[np.float64],
-    prior: Floats | None = None,
-    unobserved_weight: float = 0.0,
-) -> Floats:
-    """(rows, k): (a s G + Σ w v vᵀ + λ I)⁻¹ (Σ w v + λ z) for each row, G the Gram matrix of all source vectors, s the exposure.
-
-    A row without interactions and without prior is zero.
-    """
-    k = gram.shape[0]
-    out = np.zeros((len(rows), k), np.float32)
-    for start in range(0, len(rows), SOLVE_ROWS):
-        chunk = range(start, min(start + SOLVE_ROWS, len(rows)))
-        left = np.empty((len(chunk), k, k))
-        right = np.zeros((len(chunk), k))
-        for position, row in enumerate(chunk):
-            vectors, weights = rows.vectors(row)
-            left[position], right[position] = moments(vectors, weights)
-        lam = penalty[chunk.start : chunk.stop]
-        left += unobserved_weight * rows.exposure[chunk.start : chunk.stop, None, None] * gram
-        left[:, np.arange(k), np.arange(k)] += lam[:, None]
-        if prior is not None:
-            right += lam[:, None] * prior[chunk.start : chunk.stop]
-        out[chunk.start : chunk.stop] = cholesky_solve(left, right)
-    return out
-
-
-def moments(vectors: Floats, weights: Floats) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """(k, k) Σ w v vᵀ and (k,) Σ w v. In float64, some vectors at a time, where the rounding of float32 could exceed λ."""
-    total = weights.sum(dtype=np.float64)
-    if total <= ROUNDED:
-        weighted = vectors * weights[:, None]
-        return weighted.T @ vectors, weighted.sum(0)
-    k = vectors.shape[1]
-    square, linear = np.zeros((k, k)), np.zeros(k)
-    for start in range(0, len(vectors), MOMENT_ROWS):
-        wide = vectors[start : start + MOMENT_ROWS].astype(np.float64)
-        weighted = wide * weights[start : start + MOMENT_ROWS, None]
-        square += weighted.T @ wide
-        linear += weighted.sum(0)
-    return square, linear
-
-
-def cholesky_solve(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(b, k) solutions of b symmetric positive definite (k, k) systems."""
-    lower = np.linalg.cholesky(left)
-    half = np.linalg.solve(lower, right[:, :, None])
-    return np.linalg.solve(lower.transpose(0, 2, 1), half)[:, :, 0]
 
 
 def ridge(gram: NDArray[np.float64], cross: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recspark.config import Settings
-from recspark.models.factors import SOLVE_ROWS, Floats, Rows, cholesky_solve
+from recspark.models.factors import Floats, Rows
+from recspark.models.row_solves import solve_definite
 
 Wide = NDArray[np.float64]
 Link = Literal["identity", "sigmoid"]
@@ -24,6 +25,7 @@ STEEPNESS = (
     4.0  # of the sigmoid: its slope is then 1 at the middle of the scale, as the identity's, so one ridge does for both
 )
 HALVINGS = 4
+SOLVE_ROWS = 512  # rows whose systems are held at once: 64 MiB in float64 at k = 128
 
 
 class RatingSettings(Settings):
@@ -91,7 +93,7 @@ def solve_ratings(
             left[position], right[position] = normal_equations(rows, row, offset, here[row], settings.link)
         left[:, np.arange(k + 1), np.arange(k + 1)] += settings.penalty
         right += settings.penalty * known[chunk]
-        solved = cholesky_solve(left, right)
+        solved = solve_definite(left, right)
         if settings.link != "identity":
             for position, row in enumerate(chunk):
                 solved[position] = step(rows, row, offset, here[row], solved[position], known[row], settings)

@@ -27,7 +27,7 @@ from recspark.retrieval.combination import FACTORS, ITEM_BASED, POPULARITY, SEQU
 from recspark.retrieval.histories import history_matrix
 from recspark.stages.candidates import denied_items
 from recspark.stages.combined_choice import Chosen, Seen, choose
-from recspark.stages.combined_world import World, night_world, validation_world, with_histories
+from recspark.stages.combined_world import World, night_world, validation_worlds, with_histories
 from recspark.stages.list_vectors import CHOICE, COMBINATION, SEED
 from recspark.stages.lists import id_type, over_blocks
 from recspark.stages.versions import RETRIEVER_VERSION, vectors_version
@@ -70,7 +70,13 @@ class CombineConfig(Settings):
         description="items that a user had: filtered, allowed, or as is better on what is held out (chosen)",
     )
     choose_at: int = Field(10, ge=1, description="k of the nDCG@k by which is chosen")
-    choose_users: int = Field(3000, ge=1, description="users to choose on at most, drawn by a hash of the id")
+    choose_users: int = Field(10_000, ge=1, description="users to choose on at most, drawn by a hash of the id")
+    hold_outs: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="times that train rows are held out to choose on, where none are valid and they are drawn by chance; the sequence model's share goes by the first",
+    )
     memory_gib: float = Field(4.0, gt=0, description="what the driver may hold for EASE")
 
 
@@ -87,9 +93,9 @@ def run(spark: SparkSession, lake: Lake, config: "Deployment") -> None:
     require_memory(items.count(), settings)
 
     night, learner, before = night_world(spark, lake, config)
-    world, held_out = validation_world(night, learner, before, lake, config, lake.scratch("combine/validation"))
+    held_out = validation_worlds(night, learner, before, lake, config, lake.scratch("combine/validation"))
     denied = denied_items(spark, config, items)
-    found = choose(world, held_out, settings, config.seed, lake.scratch("combine"), denied)
+    found = choose(held_out, settings, config.seed, lake.scratch("combine"), denied)
     chosen = found.choice
     log.info("%s", readable(found, settings.choose_at))
     listed = night.listed(chosen, lake.scratch("combine"))

@@ -10,7 +10,7 @@ from recspark.lake import Lake
 from recspark.stages.candidates import denied_items
 from recspark.stages.combine import item_vectors, readable, user_vectors
 from recspark.stages.combined_choice import choose
-from recspark.stages.combined_world import HeldOut, Learner, World, sides_of, validation_world
+from recspark.stages.combined_world import HeldOut, Learner, World, sides_of, validation_worlds
 from recspark.stages.list_vectors import CHOICE
 from recspark.stages.sequence import sequences_of_ids
 from recspark.tables import COMBINED_USER_VECTORS
@@ -38,7 +38,7 @@ class IdsAlone:
         assert config.combine is not None
         settings, self.spark, self.seed, self.scratch = config.combine, spark, config.seed, scratch
         catalogue = write_catalogue(factors.select("item_id", "vector"), scratch)
-        learner = Learner(catalogue, settings.ease, config.embed.blocks)
+        learner = Learner(catalogue, settings.ease)
         tonight, before = None, None
         if config.sequence:
             tonight, before = sequences_of_ids(spark, lake, config, f"{scratch}/sequence")
@@ -46,11 +46,11 @@ class IdsAlone:
         nobody = interactions.select("user_id").limit(0)  # users come folded in
         self.world = World(catalogue, nobody, interactions, learner.learn(interactions, scratch), sides)
         again = lake.manifest(COMBINED_USER_VECTORS)[CHOICE]["again"]
-        world, held_out = validation_world(
+        held_out = validation_worlds(
             self.world, learner, HeldOut(factors, None, before), lake, config, f"{scratch}/validation"
         )
         denied = denied_items(spark, config, factors)
-        found = choose(world, held_out, settings, config.seed, f"{scratch}/choice", denied, (again,))
+        found = choose(held_out, settings, config.seed, f"{scratch}/choice", denied, (again,))
         log.info("  without text:%s", readable(found, settings.choose_at))
         self.choice = found.choice
 

@@ -1,6 +1,7 @@
 """How the models of `combine` go together, chosen by nDCG on what is held out."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -50,9 +51,24 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Round:
+    """One world to choose in, and who is asked there; ids (U,) of these, in the order of what is measured of them; units: `own_weight` of S
+    by the texts in it."""
+
+    world: World
+    asked: Asked
+    ids: NDArray[np.str_]
+    units: dict[Texts, float]
+
+    def has(self, choice: Choice) -> bool:
+        """Whether all parts of the choice are there: a sequence model may have learned what is held out here."""
+        return not choice.sequence or self.world.sides.sequences is not None
+
+
+@dataclass(frozen=True)
 class Chosen:
-    """The choice; all that were tried, each with its nDCG; and the turns: what the best of each gained per user over what stood, with the
-    standard error of that gain, and whether it was taken."""
+    """The choice; all that were tried, each with its nDCG and how many hold-outs that is of; and the turns: what the best of each gained per
+    question over what stood, with the standard error of that gain, in how many hold-outs, and whether it was taken."""
 
     choice: Choice
     tried: list[dict[str, Any]]
@@ -60,8 +76,7 @@ class Chosen:
 
 
 def choose(
-    world: World,
-    held_out: DataFrame,
+    held_out: Sequence[tuple[World, DataFrame]],
     settings: "CombineConfig",
     seed: int,
     scratch: str,
@@ -70,36 +85,79 @@ def choose(
 ) -> Chosen:
     """How the parts go together best on what is held out.
 
-    held_out: (user_id, item_id). denied: (item_id) of what no list may hold. may_come: what of the history may be chosen to come again, by default as the settings say. From the
+    held_out: worlds, with (user_id, item_id) of what each is without; if any has a sequence model, the first has. denied: (item_id) of what no list may hold.
+    may_come: what of the history may be chosen to come again, by default as the settings say. From the
     factors alone, by turns until none is taken any more: EASE's share and the decay; the texts in it, with the share; where there is a sequence model, its share with that
     of EASE; popularity's share and half-life; the decay with what may come again and how much having it speaks for it. A turn's best
     is taken where it gains more than the standard error of the gain (over users, in pairs): a part that only seems to help stays out.
+    What is compared is compared in the hold-outs that have it; from a choice with the sequence model none without is gone back to where
+    that would be judged in more hold-outs, so that the turns end.
     Ties go to what was tried first: the smaller share, the slower decay, no text, then the fine-tuned encoder's;
     all events alike popular, then the longer half-life; nothing again.
     """
-    if denied is not None:
-        held_out = held_out.join(denied, "item_id", "left_anti")
-    asked = asked_of(world, held_out, settings, seed, scratch, denied)
-    units = {texts: own_weight(matrix.read()) for texts, matrix in world.similar.items()}
+    found = [
+        round_of(world, rows, settings, seed, f"{scratch}/{number}", denied)
+        for number, (world, rows) in enumerate(held_out)
+    ]
+    if found[0] is None:
+        raise UserError(NOBODY)
+    rounds = [one for one in found if one is not None]
     may_come = may_come or MAY_COME[settings.seen]
-    gained: dict[Choice, NDArray[np.float64]] = {}
+    gained: dict[Choice, list[NDArray[np.float64]]] = {}
     chosen, turns = Choice(again=may_come[0]), []
     before = None
     while chosen != before:
         before = chosen
         for turn in TURNS:
-            options = [chosen, *options_of(turn, chosen, world, may_come)]
-            new = [choice for choice in dict.fromkeys(options) if choice not in gained]
-            gained.update(measured(world, asked, new, units, settings.choose_at) if new else {})
-            best = max(options, key=lambda choice: math.fsum(gained[choice]))
+            options = [chosen, *options_of(turn, chosen, held_out[0][0], may_come)]
+            common = min(sum(one.has(choice) for one in rounds) for choice in options)
+            options = [c for c in options if c == chosen or sum(one.has(c) for one in rounds) == common]
+            measure(rounds, options, settings.choose_at, gained)
+            users = np.concatenate([one.ids for one in rounds[:common]])
+            here = {choice: np.concatenate(gained[choice][:common]) for choice in options}
+            best = max(options, key=lambda choice: math.fsum(here[choice]))
             if best == chosen:
                 continue
-            gain, error = paired_gain(gained[best], gained[chosen])
-            turns.append({"turn": turn, "gain": gain, "standard_error": error, "taken": gain > error})
+            gain, error = paired_gain(here[best], here[chosen], users)
+            told = {"turn": turn, "gain": gain, "standard_error": error, "hold_outs": common}
+            turns.append({**told, "taken": gain > error})
             if gain > error:
                 chosen = best
-    tried = [{**choice.described(), "ndcg": math.fsum(found) / len(found)} for choice, found in gained.items()]
+    tried = [
+        {**choice.described(), "ndcg": float(np.concatenate(values).mean()), "hold_outs": len(values)}
+        for choice, values in gained.items()
+    ]
     return Chosen(chosen, tried, turns)
+
+
+def round_of(
+    world: World,
+    held_out: DataFrame,
+    settings: "CombineConfig",
+    seed: int,
+    scratch: str,
+    denied: DataFrame | None,
+) -> Round | None:
+    """None if there is nobody to ask."""
+    if denied is not None:
+        held_out = held_out.join(denied, "item_id", "left_anti")
+    asked = asked_of(world, held_out, settings, seed, scratch, denied)
+    if asked is None:
+        return None
+    units = {texts: own_weight(matrix.read()) for texts, matrix in world.similar.items()}
+    return Round(world, asked, ids_of(asked), units)
+
+
+def measure(
+    rounds: list[Round], choices: list[Choice], k: int, gained: dict[Choice, list[NDArray[np.float64]]]
+) -> None:
+    """Adds to `gained` what `measured` says of the choices that are not in it, in each hold-out that has them."""
+    new = [choice for choice in dict.fromkeys(choices) if choice not in gained]
+    for one in rounds:
+        able = [choice for choice in new if one.has(choice)]
+        if able:
+            for choice, found in measured(one, able, k).items():
+                gained.setdefault(choice, []).append(found)
 
 
 def options_of(turn: Turn, chosen: Choice, world: World, may_come: tuple[Again, ...]) -> list[Choice]:
@@ -117,11 +175,15 @@ def options_of(turn: Turn, chosen: Choice, world: World, may_come: tuple[Again, 
     return [replace(chosen, again=a, decay=d, repeat=r) for a in may_come for d in DECAYS for r in strengths(a)]
 
 
-def paired_gain(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float]:
-    """The mean over users of what they gain, and its standard error; of one user nobody knows it, so it is infinite."""
+def paired_gain(ours: NDArray[np.float64], theirs: NDArray[np.float64], users: NDArray[np.str_]) -> tuple[float, float]:
+    """The mean gain of all questions, and its standard error over users, whose questions in several hold-outs are not independent (clusters, Liang
+    and Zeger 1986; of one question a user, the usual error of a mean). Of one user nobody knows it, so it is infinite."""
     gains = ours - theirs
-    error = gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.inf
-    return float(gains.mean()), float(error)
+    people, place = np.unique(users, return_inverse=True)
+    if len(people) == 1:
+        return float(gains.mean()), math.inf
+    off = np.bincount(place, gains - gains.mean())
+    return float(gains.mean()), math.sqrt(len(people) / (len(people) - 1) * float(off @ off)) / len(gains)
 
 
 def strengths(again: Again) -> tuple[float, ...]:
@@ -136,12 +198,12 @@ def asked_of(
     seed: int,
     scratch: str,
     denied: DataFrame | None = None,
-) -> Asked:
-    """Raises UserError if there is no user."""
+) -> Asked | None:
+    """None if there is no user."""
     users = keep(questions(world, held_out, settings, seed), f"{scratch}/questions")
     count = users.count()
     if not count:
-        raise UserError(NOBODY)
+        return None
     theirs = world.events.join(users.select("user_id"), "user_id", "left_semi")
     never = seen_positions(theirs, world.catalogue, NEVER_AGAIN).withColumn("never", F.lit(True))
     seen = seen_positions(theirs, world.catalogue).withColumn("never", F.lit(False)).unionByName(never)
@@ -171,10 +233,9 @@ def questions(world: World, held_out: DataFrame, settings: "CombineConfig", seed
     return with_histories(users, world.events, world.catalogue, seed)
 
 
-def measured(
-    world: World, asked: Asked, choices: list[Choice], units: dict[Texts, float], k: int
-) -> dict[Choice, NDArray[np.float64]]:
-    """(U,) nDCG@k of each user under each choice, the users always in the same order. units: `own_weight` of S by the texts in it."""
+def measured(one: Round, choices: list[Choice], k: int) -> dict[Choice, NDArray[np.float64]]:
+    """(U,) nDCG@k of each user under each choice, the users always in the same order, that of `ids_of`."""
+    world, asked, units = one.world, one.asked, one.units
     matrices, sides, denied = world.similar, world.sides, asked.denied
 
     def gains(users: pa.Table, seen: pa.Table) -> pa.Table:
@@ -189,6 +250,17 @@ def measured(
     for part in sorted(parts, key=lambda part: part["block"]):
         by_choice.setdefault(part["number"], []).append(np.array(part["gained"]))
     return {choice: np.concatenate(by_choice[number]) for number, choice in enumerate(choices)}
+
+
+def ids_of(asked: Asked) -> NDArray[np.str_]:
+    """(U,) ids of who is asked, as text, in the order of `measured`."""
+
+    def ids(users: pa.Table, _: pa.Table) -> pa.Table:
+        found = [str(user) for user in users["user_id"].to_pylist()]
+        return pa.table({"block": found[:1], "users": [found]})
+
+    parts = over_blocks(asked.users, asked.seen, asked.blocks, ids, "block string, users array<string>").collect()
+    return np.array([user for part in sorted(parts, key=lambda part: part["block"]) for user in part["users"]])
 
 
 def crowd_of(users: pa.Table, seen: pa.Table, sides: Sides, denied: NDArray[np.int64]) -> Crowd:

@@ -25,7 +25,7 @@ from recspark.retrieval.sequences import Sequences
 from recspark.stages.factorize import learn_items
 from recspark.stages.sequence import HELD_OUT, MODEL, saved
 from recspark.stages.text_vectors import with_texts
-from recspark.stages.validation import validation_interactions
+from recspark.stages.validation import drawn_by_chance, validation_interactions
 from recspark.stages.versions import retriever_behind
 from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_VECTORS
 
@@ -99,8 +99,8 @@ class HeldOut:
 class Learner:
     """EASE with and without the night's texts, learned from any events."""
 
-    def __init__(self, catalogue: Catalogue, settings: EaseSettings, blocks: int):
-        self.catalogue, self.settings, self.blocks = catalogue, settings, blocks
+    def __init__(self, catalogue: Catalogue, settings: EaseSettings):
+        self.catalogue, self.settings = catalogue, settings
         self.texts: dict[Texts, Matrix] = {}
 
     def read(self, encoders: tuple[Texts, ...], texts: list[str], scratch: str) -> None:
@@ -114,7 +114,7 @@ class Learner:
     def learn(self, events: DataFrame, scratch: str) -> dict[Texts, Matrix]:
         """S by the texts in it."""
         pairs = solves.interaction_pairs(events, solves.LEARNED).select("user_id", "item_id")
-        counts, settings = item_counts(pairs, self.catalogue, self.blocks, scratch), self.settings
+        counts, settings = item_counts(pairs, self.catalogue, scratch), self.settings
         similar: dict[Texts, Matrix] = {"none": write_matrix(ease(counts, settings.ridge), scratch)}
         for encoder, products in self.texts.items():
             learned = ease(counts, settings.ridge, products.read(), settings.text_weight)
@@ -129,7 +129,7 @@ def night_world(spark: SparkSession, lake: Lake, config: "Deployment") -> tuple[
     vectors, items = lake.read(spark, ITEM_VECTORS), lake.read(spark, ITEMS)
     columns, encoders = with_texts(spark, lake, vectors.select("item_id", "vector", "text_hash"), "combine")
     catalogue = write_catalogue(columns, scratch)
-    learner = Learner(catalogue, config.combine.ease, config.embed.blocks)
+    learner = Learner(catalogue, config.combine.ease)
     learner.read(encoders, catalogue.in_order(items, "text", ""), scratch)
     events, users = lake.read(spark, INTERACTIONS), lake.read(spark, USER_VECTORS)
     sequences, before = (saved(spark, lake, config, name) if config.sequence else None for name in (MODEL, HELD_OUT))
@@ -147,28 +147,42 @@ def sides_of(catalogue: Catalogue, sequences: Sequences | None, events: DataFram
     return Sides(catalogue, sequences, popularity(met, catalogue, half_lives_of(met), scratch))
 
 
-def validation_world(
+def validation_worlds(
     night: World, learner: Learner, before: HeldOut, lake: Lake, config: "Deployment", scratch: str
-) -> tuple[World, DataFrame]:
-    """The night without what is held out, and (user_id, item_id) of what is.
+) -> list[tuple[World, DataFrame]]:
+    """The night without what is held out, and (user_id, item_id) of what is; once, or as often as `combine.hold_outs` says.
 
     Valid rows are what nothing has learned from: the night's own world is the one without them. Where there are none, some train
-    rows are drawn as the night's test was, and the factors and EASE learn once more from the others.
+    rows are drawn as the night's test was, and the factors and EASE learn once more from the others; again and again where they are
+    drawn by chance. The sequence model has learned without the first draw alone, and is in the first world alone.
 
     Raises UserError if that leaves nothing to learn from, or to choose on.
     """
+    assert config.combine is not None
     valid = night.events.where("split = 'valid'")
-    if valid.first() is not None:
-        events = night.events.where("split NOT IN ('valid', 'test')")
-        histories = solves.interaction_pairs(events, solves.FOLDED)
-        settings = load_head(local_folder(retriever_behind(lake, ITEM_VECTORS).path))[2]
-        users = solves.fold_in(histories, before.items, settings, config.embed.blocks, f"{scratch}/fold_in")
-        sides = before_of(night.sides, night.catalogue, before, events, scratch)
-        world = replace(night, events=events, users=keep(users, f"{scratch}/user_vectors"), sides=sides)
-        return world, valid.select("user_id", "item_id").distinct()
-    drawn = keep(validation_interactions(night.events, config), f"{scratch}/interactions")
+    if valid.first() is None:
+        draws = config.combine.hold_outs if drawn_by_chance(config) else 1
+        known = [before, *[replace(before, sequences=None)] * (draws - 1)]
+        worlds = [drawn_world(night, learner, known[n], config, n, f"{scratch}/{n}") for n in range(draws)]
+        if worlds[0] is None:
+            raise UserError(NOBODY)
+        return [world for world in worlds if world is not None]
+    events = night.events.where("split NOT IN ('valid', 'test')")
+    histories = solves.interaction_pairs(events, solves.FOLDED)
+    settings = load_head(local_folder(retriever_behind(lake, ITEM_VECTORS).path))[2]
+    users = solves.fold_in(histories, before.items, settings, config.embed.blocks, f"{scratch}/fold_in")
+    sides = before_of(night.sides, night.catalogue, before, events, scratch)
+    world = replace(night, events=events, users=keep(users, f"{scratch}/user_vectors"), sides=sides)
+    return [(world, valid.select("user_id", "item_id").distinct())]
+
+
+def drawn_world(
+    night: World, learner: Learner, before: HeldOut, config: "Deployment", draw: int, scratch: str
+) -> tuple[World, DataFrame] | None:
+    """Of `validation_worlds`, where train rows are held out; None if the draw leaves nothing to learn from, or to choose on."""
+    drawn = keep(validation_interactions(night.events, config, draw), f"{scratch}/interactions")
     if {"train", "test"} - {row["split"] for row in drawn.select("split").distinct().collect()}:
-        raise UserError(NOBODY)
+        return None
     events = drawn.where("split <> 'test'")
     catalogue, users = learned_again(before, config, events, scratch)
     sides = before_of(night.sides, catalogue, before, events, scratch)

@@ -66,8 +66,8 @@ class EmbedConfig(Settings):
         "But for tonight's own, nothing is trained",
     )
     retrain: Retrain = Retrain()
-    blocks: int = Field(
-        8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory"
+    blocks: int | None = Field(
+        None, ge=1, le=100_000, description="blocks a side; null: one for every million pairs, from 2 to 2,000"
     )
 
     @field_validator("retriever")
@@ -157,13 +157,20 @@ def correct_items(
 
 
 def with_new_users(
-    pairs: DataFrame, factors: DataFrame, known_items: DataFrame, settings: FactorSettings, blocks: int, scratch: str
+    pairs: DataFrame,
+    factors: DataFrame,
+    known_items: DataFrame,
+    settings: FactorSettings,
+    blocks: int | None,
+    scratch: str,
 ) -> DataFrame:
     """(user_id, vector): the factors, and of users who have none what they have met, folded in over the known items' factors.
 
     A user who has met no known item stays unknown.
     """
     new = pairs.join(factors, "user_id", "left_anti").join(known_items, "item_id", "left_semi")
+    if new.isEmpty():
+        return factors.select("user_id", "vector")
     folded = solves.fold_in(new, known_items, settings, blocks, f"{scratch}/new_users")
     return keep(factors.select("user_id", "vector").unionByName(folded), f"{scratch}/users")
 

@@ -1,6 +1,6 @@
 """factorize: a vector for every user and item from who met what, with a prior for every item from its text.
 
-Implicit ALS over all pairs in closed form (`models.factors` has the formulas). From the second iteration on, each item is
+Implicit ALS over all pairs in closed form (`models.factors` and `models.row_solves` have the formulas). From the second iteration on, each item is
 pulled to a ridge map of its text vector under the base encoder; an item that nobody has met is that prior.
 """
 
@@ -49,8 +49,8 @@ class FactorizeConfig(FactorSettings):
         True,
         description="users gone before an item appeared do not count as having passed it over; for lists of today, not for a random split",
     )
-    blocks: int = Field(
-        8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory"
+    blocks: int | None = Field(
+        None, ge=1, le=100_000, description="blocks a side; null: one for every million pairs, from 2 to 2,000"
     )
 
 

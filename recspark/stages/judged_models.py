@@ -117,7 +117,7 @@ def priors(items: DataFrame) -> DataFrame:
 
 
 def history_folding(
-    interactions: DataFrame, items: DataFrame, settings: FactorSettings, blocks: int, scratch: str
+    interactions: DataFrame, items: DataFrame, settings: FactorSettings, blocks: int | None, scratch: str
 ) -> FoldIn:
     """Folds the users of these interactions in over any vectors of the items, as embed does over its own."""
     pairs = solves.interaction_pairs(interactions, solves.FOLDED)

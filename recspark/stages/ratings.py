@@ -61,8 +61,8 @@ class RatingsConfig(RatingSettings):
     interaction_vectors: bool = Field(True, description="the vectors of who met what are features too")
     item_ridge: float = Field(3.0, gt=0, description="ridge of the map from an item's features to its prior")
     user_ridge: float = Field(25.0, gt=0, description="ridge of the map from a user's features to the user's prior")
-    blocks: int = Field(
-        8, ge=1, description="blocks a side; at scale, so many that one block's rows fit a task's memory"
+    blocks: int | None = Field(
+        None, ge=1, le=100_000, description="blocks a side; null: one for every million pairs, from 2 to 2,000"
     )
 
     @field_validator("scale")

@@ -10,6 +10,8 @@ from recspark.data.splits import Provided, Random, Split, mask_cold_items
 if TYPE_CHECKING:
     from recspark.pipeline import Deployment
 
+DRAWS_APART = 10_007  # between the seeds of two draws, so that nights of neighbouring seeds do not share them
+
 
 def validation_split(config: "Deployment") -> Split:
     """How a test is drawn from the train rows of a lake without valid rows: as the night's own was; by hash where that was given."""
@@ -17,12 +19,17 @@ def validation_split(config: "Deployment") -> Split:
     return config.tune.validation or (Random(test=0.2) if isinstance(split, Provided) else split)
 
 
-def validation_interactions(interactions: DataFrame, config: "Deployment") -> DataFrame:
+def drawn_by_chance(config: "Deployment") -> bool:
+    """Whether another draw of `validation_interactions` would hold out other rows."""
+    return not validation_split(config).needs_order
+
+
+def validation_interactions(interactions: DataFrame, config: "Deployment", draw: int = 0) -> DataFrame:
     """The interactions with valid in the place of test, and without the test rows, and history rows of users who have nothing else.
 
-    Where no row is valid, a test is drawn from the train rows. Cold items are hidden anew in both cases, by another hash than the night's.
+    Where no row is valid, a test is drawn from the train rows, by chance another in each draw from 0. Cold items are hidden anew in both cases, by another hash than the night's.
     """
-    seed = config.seed + 1  # else the items that are hidden already would be drawn again
+    seed = config.seed + 1 + DRAWS_APART * draw  # else the items that are hidden already would be drawn again
     rows = interactions.where("split <> 'test'")
     if rows.where("split = 'valid'").first() is None:
         train = rows.where("split = 'train'").drop("split")

@@ -3,7 +3,16 @@ import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from recspark.data.blocks import Links, from_blocks, map_blocks, map_rows, sum_matrices, to_blocks, unpack
+from recspark.data.blocks import (
+    Links,
+    blocks_for_pairs,
+    from_blocks,
+    map_blocks,
+    map_rows,
+    sum_matrices,
+    to_blocks,
+    unpack,
+)
 from recspark.models.factors import Rows
 from tests.data.checkerboard import K, checkerboard, vector_table
 
@@ -65,3 +74,8 @@ def test_blocks_and_rows_are_each_others_inverse(spark: SparkSession, tmp_path):
     doubled = map_blocks(blocks, lambda row: (2 * unpack(row.matrix, K)).tobytes())
     twice = {r.item_id: r.vector for r in from_blocks(doubled, links.item_index, "item_id", K).collect()}
     np.testing.assert_allclose(twice[300], 2 * np.array(back[300]))
+
+
+def test_blocks_are_by_the_pairs_alone():
+    found = [blocks_for_pairs(pairs) for pairs in (0, 2_000_000, 2_000_001, 10**10)]
+    assert found == [2, 2, 3, 2000]

@@ -5,7 +5,8 @@ from pyspark.sql import SparkSession
 
 from recspark.data import solves
 from recspark.data.blocks import Links, from_blocks, keep, to_blocks
-from recspark.models.factors import FactorSettings, Rows, row_penalty, solve_rows
+from recspark.models.factors import FactorSettings, Rows, row_penalty
+from recspark.models.row_solves import solve_rows
 from tests.data.checkerboard import K, checkerboard, vector_table
 
 SETTINGS = FactorSettings(embedding_size=K, unobserved_weight=0.2, regularization=0.1, frequency_exponent=1.0)

@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from recspark.data.catalogue import write_catalogue
+from recspark.errors import UserError
 from recspark.retrieval.combination import Choice
 from recspark.stages import combined_choice
 from recspark.stages.combine import CombineConfig
@@ -28,9 +29,10 @@ def chosen_by(monkeypatch: pytest.MonkeyPatch):
     """Choose by what a function says each of its users has of a choice."""
 
     def chosen(ndcg, **given) -> combined_choice.Chosen:
-        monkeypatch.setattr(combined_choice, "asked_of", lambda *_: None)
-        monkeypatch.setattr(combined_choice, "measured", lambda world, asked, new, *_: {c: ndcg(c) for c in new})
-        return choose(WORLD, None, CombineConfig(**given), 42, "")
+        monkeypatch.setattr(combined_choice, "asked_of", lambda *_: ())
+        monkeypatch.setattr(combined_choice, "ids_of", lambda _: np.arange(len(ndcg(Choice()))).astype(str))
+        monkeypatch.setattr(combined_choice, "measured", lambda _, new, __: {c: ndcg(c) for c in new})
+        return choose([(WORLD, None)], CombineConfig(**given), 42, "")
 
     return chosen
 
@@ -81,10 +83,55 @@ def test_turns_go_on_until_none_is_taken(chosen_by):
 
 def test_the_error_of_a_gain_is_that_of_its_mean_over_users_in_pairs():
     ours, theirs = np.array([0.5, 0.4, 0.9]), np.array([0.4, 0.4, 0.6])
-    gain, error = paired_gain(ours, theirs)
+    gain, error = paired_gain(ours, theirs, np.array(["a", "b", "c"]))
     gains = np.array([0.1, 0.0, 0.3])
     assert gain == pytest.approx(gains.mean())
     assert error == pytest.approx(math.sqrt(((gains - gains.mean()) ** 2).sum() / 2 / 3))
+
+
+def test_to_ask_the_same_users_the_same_again_makes_no_gain_surer():
+    draw = np.random.default_rng(0)
+    ours, theirs, users = draw.random(30), draw.random(30), np.arange(30).astype(str)
+    once = paired_gain(ours, theirs, users)
+    assert paired_gain(np.tile(ours, 3), np.tile(theirs, 3), np.tile(users, 3)) == pytest.approx(once)
+    assert paired_gain(ours, theirs, np.full(30, "a"))[1] == math.inf
+
+
+def test_several_hold_outs_choose_together_and_the_sequence_model_by_those_that_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """The first draw alone would take a share of .9; without a sequence model in them, the others say nothing of it."""
+    best, asked = {0: 0.9, 1: 0.3, 2: 0.3}, {}
+    without = SimpleNamespace(**{**vars(WORLD), "sides": SimpleNamespace(**{**vars(WORLD.sides), "sequences": None})})
+    worlds = [(SimpleNamespace(**vars(world), number=n), None) for n, world in enumerate((WORLD, without, without))]
+
+    def measured(one, new, _):  # type: ignore[no-untyped-def]
+        asked.setdefault(one.world.number, set()).update(new)
+        share = {c: (1 - abs(c.share - best[one.world.number])) * (1 - c.popularity) for c in new}
+        return {c: np.full(4, share[c] + 0.5 * c.sequence * (c.share > 0)) for c in new}
+
+    monkeypatch.setattr(combined_choice, "asked_of", lambda *_: ())
+    monkeypatch.setattr(combined_choice, "ids_of", lambda _: np.arange(4).astype(str))
+    monkeypatch.setattr(combined_choice, "measured", measured)
+    found = choose(worlds, CombineConfig(), 42, "")
+    turns = [(turn["turn"], turn["hold_outs"]) for turn in found.turns if turn["taken"]]
+    assert turns == [("share", 3), ("sequence", 1)]
+    tried = {(row["share"], row["sequence"]): row["hold_outs"] for row in found.tried}
+    assert (tried[0.3, 0.0], tried[0.9, 1.0]) == (3, 1)
+    assert any(choice.sequence for choice in asked[0])
+    assert not any(choice.sequence for choice in asked[1] | asked[2])
+    assert found.choice == Choice(share=0.9, sequence=1.0)
+
+
+def test_a_draw_that_asks_nobody_is_left_out_and_the_first_must_not_be(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(combined_choice, "asked_of", lambda world, *_: world.asks)
+    monkeypatch.setattr(combined_choice, "ids_of", lambda _: np.arange(4).astype(str))
+    monkeypatch.setattr(combined_choice, "measured", lambda _, new, __: {c: np.full(4, c.share) for c in new})
+    some, none = (SimpleNamespace(**vars(WORLD), asks=asks) for asks in ((), None))
+    found = choose([(some, None), (none, None)], CombineConfig(), 42, "")
+    assert (found.choice.share, found.turns[0]["hold_outs"]) == (1.0, 1)
+    with pytest.raises(UserError, match="nobody to choose on"):
+        choose([(none, None), (some, None)], CombineConfig(), 42, "")
 
 
 EVENTS = "user_id bigint, item_id bigint, order_key double, split string"

@@ -37,12 +37,14 @@ def interactions(spark: SparkSession, rows: list[Event]) -> Any:
     return table_frame(spark, INTERACTIONS, frame)
 
 
-def splits(spark: SparkSession, rows: list[Event], split: Any, validation: Any = None) -> dict[tuple[int, int], str]:
+def splits(
+    spark: SparkSession, rows: list[Event], split: Any, validation: Any = None, draw: int = 0
+) -> dict[tuple[int, int], str]:
     """(user, item) to split in the lake of the trials."""
     settings: Any = SimpleNamespace(
         seed=42, preprocess=SimpleNamespace(split=split), tune=SimpleNamespace(validation=validation)
     )
-    made = validation_interactions(interactions(spark, rows), settings).collect()
+    made = validation_interactions(interactions(spark, rows), settings, draw).collect()
     assert len({(r.user_id, r.item_id) for r in made}) == len(made)
     return {(r.user_id, r.item_id): r.split for r in made}
 
@@ -71,6 +73,9 @@ def test_without_valid_rows_a_given_split_is_drawn_by_hash_and_a_set_one_as_it_i
     by_hash = splits(spark, rows, Provided())
     assert 3 <= list(by_hash.values()).count("test") <= 24  # 12 are to be expected of 60
     assert by_hash == splits(spark, rows, Random(test=0.2))
+    again = splits(spark, rows, Provided(), draw=1)
+    assert again != by_hash
+    assert again == splits(spark, rows, Provided(), draw=1)
     last = splits(spark, rows, Provided(), LeaveLastOut())
     assert [last[u, i] for u, i, s in events() if s == "valid"] == ["test"] * 20
 
