@@ -145,7 +145,7 @@ def solved(folder: Path, log: Log, side: str) -> bool:
         left, right = equations(side, gram, had)
         best, found = np.linalg.solve(left, right), solutions[row].astype(np.float64)
         losses, least = losses + found @ left @ found - 2 * right @ found, least - right @ best
-        if side != "implicit" and np.linalg.norm(found - best) > ROUNDING * np.linalg.norm(best):
+        if side != "implicit" and not np.linalg.norm(found - best) <= ROUNDING * np.linalg.norm(best):
             return False
     return side != "implicit" or losses <= least + STEPPED * abs(least)
 
@@ -153,7 +153,7 @@ def solved(folder: Path, log: Log, side: str) -> bool:
 def equations(
     side: str, gram: NDArray[np.float64], had: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(k, k) A and (k,) b of one row. Ours: recspark.models.factors, where an event adds α to the weight of its pair. The peers': Hu, Koren
+    """(k, k) A and (k,) b of one row. Ours: recspark.models.row_solves, where an event adds α to the weight of its pair. The peers': Hu, Koren
     and Volinsky (2008), where a pair's confidence is 1 + α; Spark scales λ by the number of events."""
     penalty = REGULARIZATION * (len(had) if side == "als" else 1)
     left = gram + ALPHA * had.T @ had + penalty * np.eye(len(gram))

@@ -24,7 +24,7 @@ from serve import Keep, Work, serve
 from topk_sides import new_session
 
 from recspark.data import solves
-from recspark.data.blocks import Links, blocks_for_pairs, from_blocks
+from recspark.data.blocks import Links, blocks_for, from_blocks
 from recspark.data.catalogue import vector_column
 from recspark.data.exposure import shares_of
 from recspark.stages.factorize import FactorizeConfig, iterate
@@ -61,7 +61,7 @@ def als() -> tuple[Work, Keep | None]:
     spark = new_session()
 
     def work(log: str, factors: int, iterations: int, regularization: float, alpha: float, factors_to: str) -> None:
-        blocks = blocks_for_pairs(ds.dataset(log).count_rows())
+        blocks = blocks_for(ds.dataset(log).count_rows(), 0)
         model = ALS(
             rank=factors,
             maxIter=iterations,

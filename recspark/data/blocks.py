@@ -24,6 +24,7 @@ from recspark.models.factors import Floats, Rows
 FACTORS = "block int, matrix binary"
 FAN_IN = 16
 PAIRS_A_BLOCK = 1_000_000
+ROWS_A_BLOCK = 100_000  # their vectors or features are one value of a table, and Arrow has none above 2 GiB
 FEWEST, MOST = 2, 2000  # blocks; a vector goes to every block that needs it, so ever more of them move ever more
 
 
@@ -53,9 +54,10 @@ class Links:
     def __init__(
         self, pairs: DataFrame, items: DataFrame, blocks: int | None, scratch: str, users: DataFrame | None = None
     ):
-        """blocks: a side; None: so many as there are pairs for (`blocks_for_pairs`)."""
+        """blocks: a side; None: by the data (`blocks_for`)."""
         pairs = keep(pairs, f"{scratch}/linked")
-        blocks = blocks or blocks_for_pairs(pairs.count())
+        if blocks is None:
+            blocks = blocks_for(pairs.count(), max(items.count(), 0 if users is None else users.count()))
         self.blocks, self.scratch = blocks, scratch
         named = pairs.select("user_id").distinct() if users is None else users
         users = index_ids(named.select(F.col("user_id").alias("id")), blocks)
@@ -78,9 +80,10 @@ class Links:
         return build_side(self.located, "item", "user", self.item_index, self.blocks, f"{self.scratch}/items")
 
 
-def blocks_for_pairs(pairs: int) -> int:
-    """One for every million, two at least; by the data alone, so that a result does not depend on the machine."""
-    return min(MOST, max(FEWEST, -(-pairs // PAIRS_A_BLOCK)))
+def blocks_for(pairs: int, rows: int) -> int:
+    """One for every million pairs, and for every 100,000 rows of a side, with pairs or without; two at least. By the data alone, so that a
+    result does not depend on the machine."""
+    return min(MOST, max(FEWEST, -(-pairs // PAIRS_A_BLOCK), -(-rows // ROWS_A_BLOCK)))
 
 
 def index_ids(ids: DataFrame, blocks: int) -> DataFrame:

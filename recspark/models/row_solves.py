@@ -19,6 +19,7 @@ from recspark.models.factors import Floats, Rows
 
 Wide = NDArray[np.float64]
 
+PIECE = 2**14  # rows that are worked on in float64 at a time: 16 MiB an array at k = 128
 GATHERED = 2**20  # numbers of vectors that are gathered at once: 8 MiB in float64
 ROUNDED = 2.0**16  # sums of weights up to which float32 is enough: its rounding, 2^-24 of the sum, is far below any λ
 MOMENT_ROWS = 16384  # vectors that are made float64 at a time
@@ -36,9 +37,9 @@ def solve_rows(
     few = (rows.counts <= k // 2) & (weight_sums(rows) <= ROUNDED)
     known = np.zeros((len(rows), k), np.float32) if prior is None else prior
     shared = unobserved_weight * rows.exposure.astype(np.float64)
-    for chosen, solve in ((np.flatnonzero(~few), solve_systems), (np.flatnonzero(few), solve_by_interactions)):
+    for solve, chosen in ((solve_systems, np.flatnonzero(~few)), (solve_by_interactions, np.flatnonzero(few))):
         if len(chosen):
-            out[chosen] = solve(rows, chosen, gram, penalty[chosen], known[chosen], shared[chosen])
+            solve(rows, chosen, gram, penalty, known, shared, out)
     return out
 
 
@@ -56,20 +57,18 @@ def weight_sums(rows: Rows) -> Wide:
 
 
 def solve_systems(
-    rows: Rows, chosen: NDArray[np.int64], gram: Wide, penalty: Wide, prior: Floats, shared: Wide
-) -> Wide:
-    """(chosen, k) solutions as k x k systems; shared: a s of each."""
-    k, out = len(gram), np.empty((len(chosen), len(gram)))
-    for position, row in enumerate(chosen):
+    rows: Rows, chosen: NDArray[np.int64], gram: Wide, penalty: Wide, prior: Floats, shared: Wide, out: Floats
+) -> None:
+    """Writes the chosen rows' solutions into out (rows, k), by k x k systems; shared (rows,): a s of each."""
+    for row in chosen:
         square, right = moments(*rows.vectors(row))
-        left = shared[position] * gram
+        left = shared[row] * gram
         left += square
-        left.ravel()[:: k + 1] += penalty[position]
+        left.ravel()[:: len(gram) + 1] += penalty[row]
         # Symmetric, so that its transpose, which LAPACK need not copy, is the same.
-        _, out[position], info = dposv(left.T, right + penalty[position] * prior[position], overwrite_a=True)
+        _, out[row], info = dposv(left.T, right + penalty[row] * prior[row], overwrite_a=True)
         if info:
             raise np.linalg.LinAlgError(f"the system of row {row} is not positive definite")
-    return out
 
 
 def moments(vectors: Floats, weights: Floats) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -89,31 +88,40 @@ def moments(vectors: Floats, weights: Floats) -> tuple[NDArray[np.floating], NDA
 
 
 def solve_by_interactions(
-    rows: Rows, chosen: NDArray[np.int64], gram: Wide, penalty: Wide, prior: Floats, shared: Wide
-) -> Wide:
-    """(chosen, k) solutions as systems of as many rows as there are interactions, of at least one row chosen."""
+    rows: Rows, chosen: NDArray[np.int64], gram: Wide, penalty: Wide, prior: Floats, shared: Wide, out: Floats
+) -> None:
+    """As `solve_systems`, by systems of as many rows as there are interactions."""
     values, basis = np.linalg.eigh(gram)
-    diagonal = shared[:, None] * values.clip(0) + penalty[:, None]
-    out = turned(prior, basis) * penalty[:, None] / diagonal
+    values = values.clip(0)
     source, indices = turned_source(rows, chosen, basis)
-    counts = rows.counts[chosen]
+    for piece in chunks(chosen, PIECE):
+        diagonal = shared[piece, None] * values + penalty[piece, None]
+        centre = turned(prior[piece], basis) * penalty[piece, None] / diagonal
+        out[piece] = turned(corrected(rows, piece, source, indices, diagonal, centre), basis.T)
+
+
+def corrected(
+    rows: Rows, chosen: NDArray[np.int64], source: Floats, indices: NDArray[np.int64], diagonal: Wide, centre: Wide
+) -> Wide:
+    """(chosen, k) solutions x in the basis, in the memory of the centre z': see above. indices: of the interactions, into the source."""
+    counts, size_k = rows.counts[chosen], centre.shape[1]
     padded = padded_sizes(counts)
     for size in np.unique(padded[counts > 0]):
         alike = np.flatnonzero((padded == size) & (counts > 0))
-        for chunk in chunks(alike, max(1, GATHERED // (size * len(gram)))):
+        for chunk in chunks(alike, max(1, GATHERED // (size * size_k))):
             starts, within = rows.indptr[chosen[chunk]][:, None], np.arange(size)
             here = within < counts[chunk][:, None]
             places = np.where(here, starts + within, starts)  # a row's first stands in for what it has not
             root = np.sqrt(np.where(here, rows.weights[places], 0.0).astype(np.float64))
             scale = np.sqrt(diagonal[chunk])
             vectors = source[indices[places]] * root[:, :, None]
-            target = root - (vectors @ out[chunk][:, :, None])[:, :, 0]
+            target = root - (vectors @ centre[chunk][:, :, None])[:, :, 0]
             vectors /= scale[:, None, :]
             left = vectors @ vectors.transpose(0, 2, 1)
             left[:, np.arange(size), np.arange(size)] += 1.0
             answer = solve_definite(left, target)
-            out[chunk] += (answer[:, None, :] @ vectors)[:, 0] / scale
-    return turned(out, basis.T)
+            centre[chunk] += (answer[:, None, :] @ vectors)[:, 0] / scale
+    return centre
 
 
 def padded_sizes(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -129,7 +137,11 @@ def turned_source(rows: Rows, chosen: NDArray[np.int64], basis: Wide) -> tuple[F
     touched[chosen] = True
     used = np.zeros(len(rows.source), bool)
     used[rows.indices[np.repeat(touched, rows.counts)]] = True
-    return turned(rows.source[used], basis).astype(np.float32), (np.cumsum(used) - 1)[rows.indices]
+    found = np.flatnonzero(used)
+    source = np.empty((len(found), len(basis)), np.float32)
+    for start in range(0, len(found), PIECE):
+        source[start : start + PIECE] = turned(rows.source[found[start : start + PIECE]], basis)
+    return source, (np.cumsum(used) - 1)[rows.indices]
 
 
 def turned(vectors: NDArray[np.floating], basis: Wide) -> Wide:

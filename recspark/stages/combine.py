@@ -164,14 +164,17 @@ def user_vectors(night: World, users: DataFrame, chosen: Choice, seed: int) -> D
 
 
 def readable(found: Chosen, k: int) -> str:
-    """What was chosen, beside either model alone, for people."""
+    """What was chosen, beside either model alone, for people: by all hold-outs, or by the first where only that judged the choice."""
     chosen, of_chosen = found.choice, found.choice.described()
-    (best,) = (row["ndcg"] for row in found.tried if of_chosen.items() <= row.items())
+    (row,) = (tried for tried in found.tried if of_chosen.items() <= tried.items())
+    judged = "ndcg" if row["hold_outs"] == max(other["hold_outs"] for other in found.tried) else "first"
+    best = row[judged]
     alone: dict[str, float] = {}
-    for row in found.tried:
-        weights = Choice(**{name: row[name] for name in Choice.__dataclass_fields__}).weights
+    for other in found.tried:
+        weights = Choice(**{name: other[name] for name in Choice.__dataclass_fields__}).weights
         for name in (name for name, weight in weights.items() if weight == 1):
-            alone[name] = max(row["ndcg"], alone.get(name, 0.0))
+            alone[name] = max(other[judged], alone.get(name, 0.0))
+    times = f", {row['hold_outs']} times" if row["hold_outs"] > 1 else ""
     shown = ", ".join(f"{NAMES[name]} alone {value:.4f}" for name, value in alone.items())
     days = "" if chosen.half_life_days is None else f" (half-life {chosen.half_life_days:.0f} days)"
     weights = {name: weight for name, weight in chosen.weights.items() if weight}
@@ -182,6 +185,6 @@ def readable(found: Chosen, k: int) -> str:
         "all": f"an item that was had may come again, {chosen.repeat:g}",
     }[chosen.again]
     return (
-        f"  nDCG@{k} on what is held out: {best:.4f}, {shown}; taken: {taken}; decay {chosen.decay:g}, "
+        f"  nDCG@{k} on what is held out{times}: {best:.4f}, {shown}; taken: {taken}; decay {chosen.decay:g}, "
         f"texts {chosen.texts.replace('_', '-')}, {repeat}"
     )

@@ -90,8 +90,8 @@ def choose(
     factors alone, by turns until none is taken any more: EASE's share and the decay; the texts in it, with the share; where there is a sequence model, its share with that
     of EASE; popularity's share and half-life; the decay with what may come again and how much having it speaks for it. A turn's best
     is taken where it gains more than the standard error of the gain (over users, in pairs): a part that only seems to help stays out.
-    What is compared is compared in the hold-outs that have it; from a choice with the sequence model none without is gone back to where
-    that would be judged in more hold-outs, so that the turns end.
+    What is compared is compared in the hold-outs that have all of it, and only what these judge is taken: where not all have a sequence model, a share that suits
+    the first better is no reason for one, and the turns do not go back to a choice without, so that they end.
     Ties go to what was tried first: the smaller share, the slower decay, no text, then the fine-tuned encoder's;
     all events alike popular, then the longer half-life; nothing again.
     """
@@ -111,12 +111,11 @@ def choose(
         for turn in TURNS:
             options = [chosen, *options_of(turn, chosen, held_out[0][0], may_come)]
             common = min(sum(one.has(choice) for one in rounds) for choice in options)
-            options = [c for c in options if c == chosen or sum(one.has(c) for one in rounds) == common]
             measure(rounds, options, settings.choose_at, gained)
             users = np.concatenate([one.ids for one in rounds[:common]])
             here = {choice: np.concatenate(gained[choice][:common]) for choice in options}
             best = max(options, key=lambda choice: math.fsum(here[choice]))
-            if best == chosen:
+            if best == chosen or len(gained[best]) > common:
                 continue
             gain, error = paired_gain(here[best], here[chosen], users)
             told = {"turn": turn, "gain": gain, "standard_error": error, "hold_outs": common}
@@ -124,10 +123,15 @@ def choose(
             if gain > error:
                 chosen = best
     tried = [
-        {**choice.described(), "ndcg": float(np.concatenate(values).mean()), "hold_outs": len(values)}
+        {**choice.described(), "ndcg": float(np.concatenate(values).mean()), **of_first(values)}
         for choice, values in gained.items()
     ]
     return Chosen(chosen, tried, turns)
+
+
+def of_first(values: list[NDArray[np.float64]]) -> dict[str, Any]:
+    """How many hold-outs there are, and the nDCG of the first, in which all choices are judged."""
+    return {"hold_outs": len(values), "first": float(values[0].mean())}
 
 
 def round_of(

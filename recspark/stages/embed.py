@@ -67,7 +67,10 @@ class EmbedConfig(Settings):
     )
     retrain: Retrain = Retrain()
     blocks: int | None = Field(
-        None, ge=1, le=100_000, description="blocks a side; null: one for every million pairs, from 2 to 2,000"
+        None,
+        ge=1,
+        le=100_000,
+        description="blocks a side; null: one for every million pairs and 100,000 rows, from 2 to 2,000",
     )
 
     @field_validator("retriever")

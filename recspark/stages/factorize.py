@@ -50,7 +50,10 @@ class FactorizeConfig(FactorSettings):
         description="users gone before an item appeared do not count as having passed it over; for lists of today, not for a random split",
     )
     blocks: int | None = Field(
-        None, ge=1, le=100_000, description="blocks a side; null: one for every million pairs, from 2 to 2,000"
+        None,
+        ge=1,
+        le=100_000,
+        description="blocks a side; null: one for every million pairs and 100,000 rows, from 2 to 2,000",
     )
 
 

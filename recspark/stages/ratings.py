@@ -62,7 +62,10 @@ class RatingsConfig(RatingSettings):
     item_ridge: float = Field(3.0, gt=0, description="ridge of the map from an item's features to its prior")
     user_ridge: float = Field(25.0, gt=0, description="ridge of the map from a user's features to the user's prior")
     blocks: int | None = Field(
-        None, ge=1, le=100_000, description="blocks a side; null: one for every million pairs, from 2 to 2,000"
+        None,
+        ge=1,
+        le=100_000,
+        description="blocks a side; null: one for every million pairs and 100,000 rows, from 2 to 2,000",
     )
 
     @field_validator("scale")

@@ -20,7 +20,7 @@ def validation_split(config: "Deployment") -> Split:
 
 
 def drawn_by_chance(config: "Deployment") -> bool:
-    """Whether another draw of `validation_interactions` would hold out other rows."""
+    """Whether another draw of `validation_interactions` would hold out other rows, and not only hide other items."""
     return not validation_split(config).needs_order
 
 

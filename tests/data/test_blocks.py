@@ -5,7 +5,7 @@ from pyspark.sql import SparkSession
 
 from recspark.data.blocks import (
     Links,
-    blocks_for_pairs,
+    blocks_for,
     from_blocks,
     map_blocks,
     map_rows,
@@ -76,6 +76,6 @@ def test_blocks_and_rows_are_each_others_inverse(spark: SparkSession, tmp_path):
     np.testing.assert_allclose(twice[300], 2 * np.array(back[300]))
 
 
-def test_blocks_are_by_the_pairs_alone():
-    found = [blocks_for_pairs(pairs) for pairs in (0, 2_000_000, 2_000_001, 10**10)]
-    assert found == [2, 2, 3, 2000]
+def test_blocks_are_by_the_data_alone():
+    found = [blocks_for(*size) for size in ((0, 0), (2_000_000, 5), (2_000_001, 5), (5, 10**7), (10**10, 10**7))]
+    assert found == [2, 2, 3, 100, 2000]

@@ -97,10 +97,11 @@ def test_to_ask_the_same_users_the_same_again_makes_no_gain_surer():
     assert paired_gain(ours, theirs, np.full(30, "a"))[1] == math.inf
 
 
+@pytest.mark.parametrize(("worth", "taken"), [(0.5, True), (-0.05, False)])
 def test_several_hold_outs_choose_together_and_the_sequence_model_by_those_that_have_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, worth: float, taken: bool
 ):
-    """The first draw alone would take a share of .9; without a sequence model in them, the others say nothing of it."""
+    """The first draw alone would take a share of .9, which is no merit of a sequence model; the others have none, and say nothing of it."""
     best, asked = {0: 0.9, 1: 0.3, 2: 0.3}, {}
     without = SimpleNamespace(**{**vars(WORLD), "sides": SimpleNamespace(**{**vars(WORLD.sides), "sequences": None})})
     worlds = [(SimpleNamespace(**vars(world), number=n), None) for n, world in enumerate((WORLD, without, without))]
@@ -108,19 +109,19 @@ def test_several_hold_outs_choose_together_and_the_sequence_model_by_those_that_
     def measured(one, new, _):  # type: ignore[no-untyped-def]
         asked.setdefault(one.world.number, set()).update(new)
         share = {c: (1 - abs(c.share - best[one.world.number])) * (1 - c.popularity) for c in new}
-        return {c: np.full(4, share[c] + 0.5 * c.sequence * (c.share > 0)) for c in new}
+        return {c: np.full(4, share[c] + worth * c.sequence * (c.share > 0)) for c in new}
 
     monkeypatch.setattr(combined_choice, "asked_of", lambda *_: ())
     monkeypatch.setattr(combined_choice, "ids_of", lambda _: np.arange(4).astype(str))
     monkeypatch.setattr(combined_choice, "measured", measured)
     found = choose(worlds, CombineConfig(), 42, "")
     turns = [(turn["turn"], turn["hold_outs"]) for turn in found.turns if turn["taken"]]
-    assert turns == [("share", 3), ("sequence", 1)]
+    assert turns == [("share", 3), ("sequence", 1)][: 1 + taken]
     tried = {(row["share"], row["sequence"]): row["hold_outs"] for row in found.tried}
     assert (tried[0.3, 0.0], tried[0.9, 1.0]) == (3, 1)
     assert any(choice.sequence for choice in asked[0])
     assert not any(choice.sequence for choice in asked[1] | asked[2])
-    assert found.choice == Choice(share=0.9, sequence=1.0)
+    assert found.choice == (Choice(share=0.9, sequence=1.0) if taken else Choice(share=0.3))
 
 
 def test_a_draw_that_asks_nobody_is_left_out_and_the_first_must_not_be(monkeypatch: pytest.MonkeyPatch):
