@@ -104,11 +104,11 @@ def corrected(
     rows: Rows, chosen: NDArray[np.int64], source: Floats, indices: NDArray[np.int64], diagonal: Wide, centre: Wide
 ) -> Wide:
     """(chosen, k) solutions x in the basis, in the memory of the centre z': see above. indices: of the interactions, into the source."""
-    counts, size_k = rows.counts[chosen], centre.shape[1]
+    counts, k = rows.counts[chosen], centre.shape[1]
     padded = padded_sizes(counts)
     for size in np.unique(padded[counts > 0]):
         alike = np.flatnonzero((padded == size) & (counts > 0))
-        for chunk in chunks(alike, max(1, GATHERED // (size * size_k))):
+        for chunk in chunks(alike, max(1, GATHERED // (size * k))):
             starts, within = rows.indptr[chosen[chunk]][:, None], np.arange(size)
             here = within < counts[chunk][:, None]
             places = np.where(here, starts + within, starts)  # a row's first stands in for what it has not
