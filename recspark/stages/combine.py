@@ -70,12 +70,15 @@ class CombineConfig(Settings):
         description="items that a user had: filtered, allowed, or as is better on what is held out (chosen)",
     )
     choose_at: int = Field(10, ge=1, description="k of the nDCG@k by which is chosen")
-    choose_users: int = Field(10_000, ge=1, description="users to choose on at most, drawn by a hash of the id")
+    choose_users: int = Field(
+        10_000, ge=1, description="users to choose on at most of one hold-out, drawn by a hash of the id"
+    )
     hold_outs: int = Field(
-        3,
+        5,
         ge=1,
         le=20,
-        description="times that train rows are held out to choose on, where none are valid and they are drawn by chance; the sequence model's share goes by the first",
+        description="times at most that train rows are held out, until there are so many users; where none are valid and they are drawn by chance. "
+        "The sequence model's share goes by the first",
     )
     memory_gib: float = Field(4.0, gt=0, description="what the driver may hold for EASE")
 

@@ -25,7 +25,7 @@ from recspark.retrieval.sequences import Sequences
 from recspark.stages.factorize import learn_items
 from recspark.stages.sequence import HELD_OUT, MODEL, saved
 from recspark.stages.text_vectors import with_texts
-from recspark.stages.validation import drawn_by_chance, validation_interactions
+from recspark.stages.validation import drawn_by_chance, hold_out_interactions
 from recspark.stages.versions import retriever_behind
 from recspark.tables import INTERACTIONS, ITEM_VECTORS, ITEMS, TEXT_VECTORS, USER_VECTORS
 
@@ -150,23 +150,19 @@ def sides_of(catalogue: Catalogue, sequences: Sequences | None, events: DataFram
 def validation_worlds(
     night: World, learner: Learner, before: HeldOut, lake: Lake, config: "Deployment", scratch: str
 ) -> list[tuple[World, DataFrame]]:
-    """The night without what is held out, and (user_id, item_id) of what is; once, or as often as `combine.hold_outs` says.
+    """The night without what is held out, and (user_id, item_id) of what is.
 
     Valid rows are what nothing has learned from: the night's own world is the one without them. Where there are none, some train
-    rows are drawn as the night's test was, and the factors and EASE learn once more from the others; again and again where they are
-    drawn by chance. The sequence model has learned without the first draw alone, and is in the first world alone.
+    rows are drawn (`hold_out_interactions`), and the factors and EASE learn once more from the others; where that is by chance, again
+    until there are `combine.choose_users` users to ask, at most `combine.hold_outs` times. The sequence model has learned without the
+    first draw alone, and is in the first world alone.
 
     Raises UserError if that leaves nothing to learn from, or to choose on.
     """
     assert config.combine is not None
     valid = night.events.where("split = 'valid'")
     if valid.first() is None:
-        draws = config.combine.hold_outs if drawn_by_chance(config) else 1
-        known = [before, *[replace(before, sequences=None)] * (draws - 1)]
-        worlds = [drawn_world(night, learner, known[n], config, n, f"{scratch}/{n}") for n in range(draws)]
-        if worlds[0] is None:
-            raise UserError(NOBODY)
-        return [world for world in worlds if world is not None]
+        return drawn_worlds(night, learner, before, config, scratch)
     events = night.events.where("split NOT IN ('valid', 'test')")
     histories = solves.interaction_pairs(events, solves.FOLDED)
     settings = load_head(local_folder(retriever_behind(lake, ITEM_VECTORS).path))[2]
@@ -176,11 +172,30 @@ def validation_worlds(
     return [(world, valid.select("user_id", "item_id").distinct())]
 
 
+def drawn_worlds(
+    night: World, learner: Learner, before: HeldOut, config: "Deployment", scratch: str
+) -> list[tuple[World, DataFrame]]:
+    """Of `validation_worlds`, where train rows are held out."""
+    assert config.combine is not None
+    worlds, asked = [], 0
+    for draw in range(config.combine.hold_outs if drawn_by_chance(config) else 1):
+        if asked >= config.combine.choose_users:
+            break
+        known = before if draw == 0 else replace(before, sequences=None)
+        made = drawn_world(night, learner, known, config, draw, f"{scratch}/{draw}")
+        if made is not None:
+            worlds.append(made)
+            asked += made[1].select("user_id").distinct().count()
+        elif draw == 0:
+            raise UserError(NOBODY)
+    return worlds
+
+
 def drawn_world(
     night: World, learner: Learner, before: HeldOut, config: "Deployment", draw: int, scratch: str
 ) -> tuple[World, DataFrame] | None:
-    """Of `validation_worlds`, where train rows are held out; None if the draw leaves nothing to learn from, or to choose on."""
-    drawn = keep(validation_interactions(night.events, config, draw), f"{scratch}/interactions")
+    """One of `drawn_worlds`; None if the draw leaves nothing to learn from, or to choose on."""
+    drawn = keep(hold_out_interactions(night.events, config, draw), f"{scratch}/interactions")
     if {"train", "test"} - {row["split"] for row in drawn.select("split").distinct().collect()}:
         return None
     events = drawn.where("split <> 'test'")

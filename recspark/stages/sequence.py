@@ -32,7 +32,7 @@ from recspark.session import task_threads
 from recspark.stages.lists import id_type
 from recspark.stages.text_vectors import with_texts
 from recspark.stages.training import RankedTraining, best_model, fingerprint_of, log_frame, make_job, train
-from recspark.stages.validation import validation_interactions, validation_split
+from recspark.stages.validation import hold_out_interactions, hold_out_split
 from recspark.tables import INTERACTIONS, ITEM_VECTORS, SEQUENCE_EXAMPLES, SEQUENCE_EXAMPLES_ALL, SEQUENCE_LOG, Table
 from recspark.training.sequence_lesson import SequenceLesson
 
@@ -140,7 +140,7 @@ def events_of(events: DataFrame, config: "Deployment", scratch: str) -> tuple[Da
     """(user_id, item_id, order_key) each: what is learned from; what users are known by; and what combine will choose on."""
     held_out = "valid"
     if nothing_valid(events):
-        events, held_out = keep(validation_interactions(events, config), f"{scratch}/interactions"), "test"
+        events, held_out = keep(hold_out_interactions(events, config), f"{scratch}/interactions"), "test"
     rows = events.select("user_id", "item_id", "order_key", "split")
     parts = (
         rows.where(F.col("split").isin(*names)).drop("split") for names in (LEARNED, (*LEARNED, "history"), (held_out,))
@@ -208,7 +208,7 @@ def best_epoch(rows: list[dict]) -> int:
 
 def drawn_by(config: "Deployment") -> dict[str, Any]:
     """What decides which rows are held out where none is valid."""
-    return {"seed": config.seed, "split": validation_split(config).model_dump(mode="json")}
+    return {"seed": config.seed, "split": hold_out_split(config).model_dump(mode="json")}
 
 
 def saved(spark: SparkSession, lake: Lake, config: "Deployment", name: str = MODEL) -> Sequences:

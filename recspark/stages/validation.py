@@ -19,21 +19,42 @@ def validation_split(config: "Deployment") -> Split:
     return config.tune.validation or (Random(test=0.2) if isinstance(split, Provided) else split)
 
 
+def hold_out_split(config: "Deployment") -> Split:
+    """How `combine` draws what it chooses on: as `validation_split`, but half as much where that is by chance, and the configuration does not say how much.
+
+    With a fifth of the log gone, a model that learns from pairs of items is judged as worse than it is with all of it; with a tenth less so, and
+    several draws make up for the fewer rows (docs/combine.md has the figures).
+    """
+    split = validation_split(config)
+    if config.tune.validation is None and isinstance(split, Random):
+        return split.model_copy(update={"test": split.test / 2, "valid": split.valid / 2})
+    return split
+
+
 def drawn_by_chance(config: "Deployment") -> bool:
-    """Whether another draw of `validation_interactions` would hold out other rows, and not only hide other items."""
-    return not validation_split(config).needs_order
+    """Whether another draw of `hold_out_interactions` would hold out other rows, and not only hide other items."""
+    return not hold_out_split(config).needs_order
 
 
-def validation_interactions(interactions: DataFrame, config: "Deployment", draw: int = 0) -> DataFrame:
+def hold_out_interactions(interactions: DataFrame, config: "Deployment", draw: int = 0) -> DataFrame:
+    """`validation_interactions` by `hold_out_split`; by chance, another in each draw from 0."""
+    return relabelled(interactions, config, hold_out_split(config), config.seed + 1 + DRAWS_APART * draw)
+
+
+def validation_interactions(interactions: DataFrame, config: "Deployment") -> DataFrame:
     """The interactions with valid in the place of test, and without the test rows, and history rows of users who have nothing else.
 
-    Where no row is valid, a test is drawn from the train rows, by chance another in each draw from 0. Cold items are hidden anew in both cases, by another hash than the night's.
+    Where no row is valid, a test is drawn from the train rows. Cold items are hidden anew in both cases, by another hash than the night's.
     """
-    seed = config.seed + 1 + DRAWS_APART * draw  # else the items that are hidden already would be drawn again
+    return relabelled(interactions, config, validation_split(config), config.seed + 1)
+
+
+def relabelled(interactions: DataFrame, config: "Deployment", split: Split, seed: int) -> DataFrame:
+    """See `validation_interactions`. seed: another than the night's, else the items that are hidden already would be drawn again."""
     rows = interactions.where("split <> 'test'")
     if rows.where("split = 'valid'").first() is None:
         train = rows.where("split = 'train'").drop("split")
-        drawn = validation_split(config).assign(train, seed)
+        drawn = split.assign(train, seed)
         labelled = rows.where("split <> 'train'").unionByName(drawn.select(*rows.columns))
     else:
         hidden = float(getattr(config.preprocess.split, "cold_item_fraction", 0.0))

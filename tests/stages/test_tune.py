@@ -17,13 +17,14 @@ from recspark.models.objectives import InfoNce
 from recspark.pipeline import Deployment
 from recspark.stages import factorize, finetune, trials, tune
 from recspark.stages.provenance import TOKENIZED_BY, tokenized_by
-from recspark.stages.validation import validation_interactions
+from recspark.stages.validation import hold_out_interactions, validation_interactions
 from recspark.tables import INTERACTIONS, ITEMS, TRIALS, USERS
 from tests.vector_world import Event, table_frame
 
 pytestmark = pytest.mark.slow  # all of them together; begun early
 
 USER_IDS, ITEM_IDS = range(20), range(10)
+Splits = dict[tuple[int, int], str]  # of (user, item)
 
 
 def events() -> list[Event]:
@@ -37,14 +38,13 @@ def interactions(spark: SparkSession, rows: list[Event]) -> Any:
     return table_frame(spark, INTERACTIONS, frame)
 
 
-def splits(
-    spark: SparkSession, rows: list[Event], split: Any, validation: Any = None, draw: int = 0
-) -> dict[tuple[int, int], str]:
-    """(user, item) to split in the lake of the trials."""
+def splits(spark: SparkSession, rows: list[Event], split: Any, validation: Any = None, **drawn: int) -> Splits:
+    """In the lake of the trials, or with `draw`, where combine chooses."""
     settings: Any = SimpleNamespace(
         seed=42, preprocess=SimpleNamespace(split=split), tune=SimpleNamespace(validation=validation)
     )
-    made = validation_interactions(interactions(spark, rows), settings, draw).collect()
+    relabel = hold_out_interactions if drawn else validation_interactions
+    made = relabel(interactions(spark, rows), settings, **drawn).collect()
     assert len({(r.user_id, r.item_id) for r in made}) == len(made)
     return {(r.user_id, r.item_id): r.split for r in made}
 
@@ -68,14 +68,29 @@ def test_without_valid_rows_the_last_fifth_of_the_training_time_is_the_test(spar
     assert found[1, 98] == "masked"
 
 
+def test_combine_holds_out_half_as_much_again_and_again_and_what_is_set_as_it_is_set(spark: SparkSession):
+    rows = [(u, i, "train") for u, i, s in events() if s != "test"]
+    first, second = (splits(spark, rows, Provided(), draw=draw) for draw in (0, 1))
+    assert (
+        first
+        == splits(spark, rows, Random(test=0.2), draw=0)
+        == splits(spark, rows, Provided(), Random(test=0.1), draw=0)
+    )
+    held_out = {pair for pair, split in splits(spark, rows, Provided()).items() if split == "test"}
+    assert {pair for pair, split in first.items() if split == "test"} < held_out
+    assert first != second
+    assert second == splits(spark, rows, Provided(), draw=1)
+    whole = splits(spark, rows, Provided(), Random(test=0.2))
+    assert splits(spark, rows, Provided(), Random(test=0.2), draw=0) == whole
+    last = LeaveLastOut()
+    assert splits(spark, rows, last, draw=0) == splits(spark, rows, last)
+
+
 def test_without_valid_rows_a_given_split_is_drawn_by_hash_and_a_set_one_as_it_is_set(spark: SparkSession):
     rows = [(u, i, "train") for u, i, s in events() if s != "test"]
     by_hash = splits(spark, rows, Provided())
     assert 3 <= list(by_hash.values()).count("test") <= 24  # 12 are to be expected of 60
     assert by_hash == splits(spark, rows, Random(test=0.2))
-    again = splits(spark, rows, Provided(), draw=1)
-    assert again != by_hash
-    assert again == splits(spark, rows, Provided(), draw=1)
     last = splits(spark, rows, Provided(), LeaveLastOut())
     assert [last[u, i] for u, i, s in events() if s == "valid"] == ["test"] * 20
 
