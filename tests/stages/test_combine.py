@@ -171,8 +171,10 @@ def test_a_second_run_writes_the_same_and_other_inputs_are_refused(spark: SparkS
 
 def test_without_valid_rows_some_of_train_is_held_out_and_learned_around(spark: SparkSession, tmp_path: Path):
     lake = ring_world.write_lake(tmp_path, valid=False)[0]
-    combine.run(spark, lake, settings())
-    assert lake.manifest(COMBINED_USER_VECTORS)["choice"]["share"] >= 0.5
+    combine.run(spark, lake, settings(hold_outs=2))
+    about = lake.manifest(COMBINED_USER_VECTORS)
+    assert about["choice"]["share"] >= 0.5
+    assert {row["hold_outs"] for row in about["tried"]} == {2}
     assert len(vectors(spark, lake)[0]) == ring_world.USERS + 1
 
 
