@@ -16,9 +16,8 @@ from pydantic import Field
 
 from recspark.config import Settings
 from recspark.models.factors import Floats, Rows
-from recspark.models.row_solves import solve_definite
+from recspark.models.row_solves import Wide, solve_definite
 
-Wide = NDArray[np.float64]
 Link = Literal["identity", "sigmoid"]
 
 STEEPNESS = (
